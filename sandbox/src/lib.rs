@@ -1,0 +1,1 @@
+//! Confinement of each kind of process.

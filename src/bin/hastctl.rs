@@ -1,0 +1,3 @@
+//! hastctl(8)
+
+fn main() {}

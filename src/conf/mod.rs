@@ -1,0 +1,3 @@
+//! hast.conf (spec/03): grammar, model, diagnostics.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The local component of spec/02: metadata block, dirty bitmap, provider.
+
+pub mod layout;

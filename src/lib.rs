@@ -1,0 +1,16 @@
+//! Highly available block storage for two machines.
+//!
+//! The library behind `hastd` and `hastctl`. Modules depend on each other downwards only:
+//! `daemon`, `worker` and `ctl` use `engine`, `io` and `device`, which use `disk`, `wire` and
+//! `conf`, which use nothing but [`terms`]. See ARCHITECTURE.md.
+
+pub mod conf;
+pub mod ctl;
+pub mod daemon;
+pub mod device;
+pub mod disk;
+pub mod engine;
+pub mod io;
+pub mod terms;
+pub mod wire;
+pub mod worker;
