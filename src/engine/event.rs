@@ -282,12 +282,12 @@ pub enum PrimaryEvent<'a> {
         /// What the peer offers beyond the original's protocol.
         peer: PeerLimits,
     },
-    /// A reply; `buf` holds `length` bytes of a successful read.
+    /// A reply. The data of a successful read were put where `read_destination(seq)` said.
     Reply {
         /// What was replied.
         reply: Reply,
-        /// The data that came with it: the buffer and its length in bytes.
-        data: Option<(BufId, u32)>,
+        /// Bytes of data that came with it, after decoding.
+        length: u32,
     },
     /// The connection is gone or could not be made complete.
     Lost(LostReason),
@@ -314,8 +314,8 @@ pub enum PrimaryAction {
     },
     /// Send the second step of the handshake.
     SendHello(PrimaryHello),
-    /// Send a request. A write's data are `request.length` bytes of `data`, from its offset; for
-    /// `zeroes` the block is all zeros and has no buffer.
+    /// Send a request. A write's data are `request.length` bytes of the buffer, from the offset in
+    /// `data` on; for `zeroes` the block is all zeros and has no buffer.
     Send {
         /// The request.
         request: Request,
@@ -324,15 +324,13 @@ pub enum PrimaryAction {
         /// A block of zeros.
         zeroes: bool,
     },
-    /// The application's request is done. A read's data are in `buf` (not necessarily the one it
-    /// came with); it is released by a later `Release`, so copy or hold it now.
+    /// The application's request is done; a successful read's data are in its buffer. The buffer
+    /// is the front end's again at its `Release`, which may come later.
     Complete {
         /// Which.
         id: ReqId,
         /// How it went.
         result: Result<(), Errno>,
-        /// A successful read's data.
-        buf: Option<BufId>,
     },
     /// The engine needs this buffer no more.
     Release(BufId),
