@@ -347,6 +347,8 @@ pub enum PrimaryAction {
 pub struct PeerLimits {
     /// Longest read or write, in bytes.
     pub request_bytes: u32,
+    /// Knows the commands `ahead` and `in step` (our extension `x-copy`).
+    pub copy_states: bool,
 }
 
 impl Default for PeerLimits {
@@ -374,7 +376,12 @@ pub struct Parameters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SecondaryEvent {
     /// The primary's second step. Answered with `Hello` or `Refuse`.
-    Hello(PrimaryHello),
+    Hello {
+        /// What it says of its copy.
+        hello: PrimaryHello,
+        /// What the primary offers beyond the original's protocol.
+        peer: PeerLimits,
+    },
     /// A request; `buf` holds a write's data or is where a read's go.
     Request {
         /// What is asked.

@@ -21,6 +21,12 @@ pub enum Command {
     Flush,
     /// 5: nothing; sent when nothing else was for a while.
     Keepalive,
+    /// 64, extension `x-copy`: the primary's own disk has failed, the secondary's copy alone goes
+    /// on. The secondary raises its `localcnt` and marks everything dirty, durably, and replies.
+    Ahead,
+    /// 65, extension `x-copy`: a synchronisation is complete, the secondary's copy is consistent.
+    /// Replied to when that is on its disk.
+    InStep,
 }
 
 /// A request of the primary, without its data.
