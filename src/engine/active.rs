@@ -124,11 +124,6 @@ impl Active {
         self.settle(at);
     }
 
-    /// Whether writes into `extent` are in flight or it waits to become clean.
-    pub(super) fn contains(&self, extent: u64) -> bool {
-        self.by_extent.contains_key(&extent)
-    }
-
     /// How many extents wait for a flush of both disks to begin.
     pub(super) fn cooling(&self) -> usize {
         self.cooling.length
@@ -284,7 +279,7 @@ mod tests {
         assert_eq!(cleaned(&mut active), [2]);
         active.cool_all();
         assert_eq!(cleaned(&mut active), [1, 3]);
-        assert!(!active.contains(1));
+        assert!(active.by_extent.is_empty());
     }
 
     #[test]

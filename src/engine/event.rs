@@ -250,6 +250,8 @@ pub enum LostReason {
     },
     /// Both were written apart.
     SplitBrain,
+    /// This node's copy is incomplete, and the peer has lost the one that it was copied from.
+    NoGoodCopy,
     /// A write, delete or flush failed there.
     RemoteFailed(Errno),
     /// The local disk failed.
@@ -259,7 +261,7 @@ pub enum LostReason {
 }
 
 /// Events of a primary.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrimaryEvent<'a> {
     /// The application asks. Only while `has_room()`.
     App(AppRequest),
@@ -355,6 +357,7 @@ impl Default for PeerLimits {
     fn default() -> PeerLimits {
         PeerLimits {
             request_bytes: crate::terms::PEER_REQUEST_BYTES,
+            copy_states: false,
         }
     }
 }
@@ -373,7 +376,7 @@ pub struct Parameters {
 }
 
 /// Events of a secondary.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SecondaryEvent {
     /// The primary's second step. Answered with `Hello` or `Refuse`.
     Hello {
@@ -389,6 +392,8 @@ pub enum SecondaryEvent {
         /// A write's data and their length in bytes after decoding, or an empty buffer for a read
         /// (then the length is 0).
         data: Option<(BufId, u32)>,
+        /// A write of `request.length` zeros, which needs no buffer.
+        zeroes: bool,
     },
     /// A disk operation is done.
     DiskDone {

@@ -177,8 +177,12 @@ impl Extents {
 
     /// Everything that is dirty has to be synchronised, and what is in the peer's map, too (bits
     /// beyond its end count as clear). The commit to wait for, if the disk does not say all of it.
-    pub fn merge(&mut self, peer: &[u8]) -> Option<u64> {
+    ///
+    /// `marked_only` is for tests of the simulator: of our own extents, only those that were
+    /// marked are to be synchronised. That is wrong.
+    pub(super) fn merge(&mut self, peer: &[u8], marked_only: bool) -> Option<u64> {
         let mut wait = None;
+        let mut synced = 0;
         for word in 0..self.dirty.len() {
             let theirs = peer.get(word * 8..).map_or(0, |rest| {
                 rest.iter()
@@ -189,7 +193,13 @@ impl Extents {
             let added = theirs & !self.dirty[word];
             self.dirty[word] |= theirs;
             self.dirty_count += u64::from(added.count_ones());
-            self.sync[word] = self.dirty[word];
+            let before = if marked_only {
+                theirs | self.sync[word]
+            } else {
+                u64::MAX
+            };
+            self.sync[word] = self.dirty[word] & before;
+            synced += u64::from(self.sync[word].count_ones());
             let missing = self.dirty[word] & !self.durable[word];
             if added | missing != 0 {
                 let first = word as u64 * WORD_BITS;
@@ -200,7 +210,7 @@ impl Extents {
                 }
             }
         }
-        self.sync_count = self.dirty_count;
+        self.sync_count = synced;
         wait
     }
 

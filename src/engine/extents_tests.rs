@@ -121,12 +121,12 @@ fn merging_makes_everything_dirty_on_either_side_a_matter_of_synchronisation() {
     let mut peer = vec![0; 512];
     peer[0] = 0b10;
     peer[100] = 0xff;
-    assert_eq!(extents.merge(&peer), Some(2));
+    assert_eq!(extents.merge(&peer, false), Some(2));
     assert_eq!(extents.sync_count(), 2);
     assert!(extents.needs_sync(MIB, 512) && extents.needs_sync(9 * MIB, 512));
     assert!(!extents.needs_sync(2 * MIB, MIB));
     commit(&mut extents);
-    assert_eq!(extents.merge(&[]), None);
+    assert_eq!(extents.merge(&[], false), None);
 }
 
 #[test]

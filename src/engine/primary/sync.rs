@@ -1,0 +1,552 @@
+//! Synchronisation: copying the extents that may differ, from the better copy to the other.
+//!
+//! Several blocks are in flight at once, fewer while the application is active, and no more bytes
+//! per second than the operator allows. When the last extent is copied both disks are flushed,
+//! then the counters are agreed on.
+
+use std::collections::BTreeSet;
+
+use super::request::{Errand, Purpose};
+use super::{Mutant, Out, Primary};
+use crate::engine::event::{BufId, DiskOp, FailedOp, LostReason, Notice, PrimaryAction, Time};
+use crate::engine::ranges::{Access, RangeId};
+use crate::engine::states::{Link, LocalEvent, Sync, SyncEvent};
+use crate::terms::Errno;
+use crate::wire::message::{Command, Request};
+
+/// Marks the owner of a range as a block.
+pub(super) const BLOCK_OWNER: u32 = 1 << 31;
+
+/// Extents that could not be read and are left for later at most, in one attempt.
+const FAILED_MAX: usize = 1024;
+
+/// Pause before extents that could not be read are tried again, in milliseconds.
+const RETRY_MS: u64 = 30_000;
+
+/// The rate limit allows this many milliseconds' worth of bytes at once.
+const BURST_MS: u64 = 100;
+
+/// Where a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Not in use.
+    Free,
+    /// Waits for requests that overlap.
+    Range,
+    /// On the local disk: being read or written.
+    Local,
+    /// On the wire: waits for the peer's answer.
+    Remote,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    step: Step,
+    buf: BufId,
+    extent: u64,
+    offset: u64,
+    length: u32,
+    range: Option<RangeId>,
+    generation: u32,
+    /// Its synchronisation was interrupted.
+    orphan: bool,
+}
+
+/// An extent that is being copied.
+#[derive(Clone, Copy, Debug)]
+struct Job {
+    extent: u64,
+    /// Where its next block begins.
+    next: u64,
+    end: u64,
+    in_flight: u32,
+    failed: bool,
+}
+
+/// The state of the synchronisation.
+#[derive(Debug)]
+pub(super) struct Copier {
+    pub(super) state: Sync,
+    pub(super) from_peer: bool,
+    pub(super) paused: bool,
+    pub(super) total_bytes: u64,
+    pub(super) since: Time,
+    /// Version of the metadata that makes the end of it durable.
+    pub(super) agreed_in: u64,
+    /// The word `in step` that waits for its answer.
+    pub(super) word: Option<u32>,
+    blocks: Vec<Block>,
+    busy: usize,
+    jobs: Vec<Job>,
+    cursor: u64,
+    failed: BTreeSet<u64>,
+    retry_at: Time,
+    /// Bytes that the rate limit allows now.
+    allowance: u64,
+    allowance_at: Time,
+    generation: u32,
+}
+
+impl Copier {
+    pub(super) fn new(bufs: Vec<BufId>, now: Time) -> Copier {
+        let block = |buf| Block {
+            step: Step::Free,
+            buf,
+            extent: 0,
+            offset: 0,
+            length: 0,
+            range: None,
+            generation: 0,
+            orphan: false,
+        };
+        Copier {
+            state: Sync::Idle,
+            from_peer: false,
+            paused: false,
+            total_bytes: 0,
+            since: now,
+            agreed_in: 0,
+            word: None,
+            blocks: bufs.into_iter().map(block).collect(),
+            busy: 0,
+            jobs: Vec::new(),
+            cursor: 0,
+            failed: BTreeSet::new(),
+            retry_at: now,
+            allowance: 0,
+            allowance_at: now,
+            generation: 0,
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy > 0
+    }
+
+    /// When there is something to do although nothing happens.
+    pub(super) fn due(&self) -> Option<Time> {
+        match self.state {
+            Sync::Waiting => Some(self.retry_at),
+            Sync::Copying if self.busy == 0 && !self.paused => Some(self.allowance_at.plus(10)),
+            _ => None,
+        }
+    }
+
+    /// Buffer and length of a block whose data are awaited.
+    pub(super) fn read_destination(&self, slot: u32, generation: u32) -> Option<(BufId, u32)> {
+        let block = self.blocks.get(slot as usize)?;
+        let awaited =
+            self.from_peer && block.step == Step::Remote && block.generation == generation;
+        awaited.then_some((block.buf, block.length))
+    }
+
+    fn change(&mut self, event: SyncEvent) {
+        match self.state.next(event) {
+            Some(next) => self.state = next,
+            None => unreachable!("{:?} does not happen in {:?}", event, self.state),
+        }
+    }
+
+    /// Lets time pass for the rate limit; whether `bytes` may go now.
+    fn allow(&mut self, rate: Option<u64>, bytes: u32, now: Time) -> bool {
+        let Some(rate) = rate else {
+            return true;
+        };
+        let earned = rate.saturating_mul(now.since(self.allowance_at)) / 1000;
+        if earned > 0 {
+            let most = (rate.saturating_mul(BURST_MS) / 1000).max(u64::from(bytes));
+            self.allowance = self.allowance.saturating_add(earned).min(most);
+            self.allowance_at = now;
+        }
+        let allowed = self.allowance >= u64::from(bytes);
+        if allowed {
+            self.allowance -= u64::from(bytes);
+        }
+        allowed
+    }
+}
+
+impl Primary {
+    pub(super) fn pump_sync(&mut self, out: &mut Out) {
+        if self.link != Link::Up || !self.local.is_attached() || !self.has_not_stopped() {
+            return;
+        }
+        let differs = (self.meta.localcnt, self.meta.remotecnt) != self.agreed;
+        match self.copier.state {
+            Sync::Idle if self.extents.sync_count() > 0 || differs => self.begin_sync(out),
+            Sync::Waiting if self.now >= self.copier.retry_at => {
+                self.copier.failed.clear();
+                self.copier.change(SyncEvent::Again);
+            }
+            _ => {}
+        }
+        if self.copier.state != Sync::Copying {
+            return;
+        }
+        while let Some((slot, offset, length)) = self.next_block() {
+            self.start_block(slot, offset, length, out);
+            self.run_released(out);
+        }
+        if self.copier.busy == 0 && self.copier.jobs.is_empty() {
+            self.end_of_pass(out);
+        }
+    }
+
+    fn begin_sync(&mut self, out: &mut Out) {
+        self.copier.change(SyncEvent::Begin);
+        self.copier.cursor = 0;
+        self.copier.failed.clear();
+        self.copier.since = self.now;
+        self.copier.allowance_at = self.now;
+        self.copier.total_bytes = self.extents.sync_count() * self.extents.extentsize();
+        if self.copier.total_bytes > 0 {
+            out.push(PrimaryAction::Notice(Notice::SyncStarted {
+                from_peer: self.copier.from_peer,
+                bytes: self.copier.total_bytes,
+            }));
+        }
+    }
+
+    /// Nothing is in flight and nothing can be started.
+    fn end_of_pass(&mut self, out: &mut Out) {
+        if self.extents.sync_count() == 0 {
+            self.copier.change(SyncEvent::Copied);
+            if self.broken.is(Mutant::AgreedBeforeFlush) {
+                self.sync_flushed(out);
+            }
+        } else if self.copier.failed.len() >= FAILED_MAX
+            || self.copier.failed.len() as u64 >= self.extents.sync_count()
+        {
+            self.copier.change(SyncEvent::Stuck);
+            self.copier.retry_at = self.now.plus(RETRY_MS);
+            out.push(PrimaryAction::Notice(Notice::SyncInterrupted));
+        }
+    }
+
+    /// The next block to copy, if one may be started now: its slot, offset and length.
+    fn next_block(&mut self) -> Option<(u32, u64, u32)> {
+        let window = self.copier.blocks.len();
+        let limit = if self.requests.len() > 0 {
+            window.div_ceil(4)
+        } else {
+            window
+        };
+        if self.copier.paused || self.copier.busy >= limit || self.copier.state != Sync::Copying {
+            return None;
+        }
+        let at = self.job()?;
+        let job = self.copier.jobs[at];
+        let length = u32::try_from(job.end - job.next).unwrap_or(u32::MAX);
+        let length = length.min(self.peer.request_bytes);
+        if !self
+            .copier
+            .allow(self.parameters.sync_rate, length, self.now)
+        {
+            return None;
+        }
+        let slot = self
+            .copier
+            .blocks
+            .iter()
+            .position(|block| block.step == Step::Free)?;
+        self.copier.jobs[at].next += u64::from(length);
+        self.copier.jobs[at].in_flight += 1;
+        Some((u32::try_from(slot).ok()?, job.next, length))
+    }
+
+    /// An extent with blocks that are not started: one under way, or the next.
+    fn job(&mut self) -> Option<usize> {
+        let unfinished = |job: &Job| job.next < job.end && !job.failed;
+        if let Some(at) = self.copier.jobs.iter().position(unfinished) {
+            return Some(at);
+        }
+        if self.copier.failed.len() >= FAILED_MAX {
+            return None;
+        }
+        let mut wrapped = false;
+        loop {
+            let Some(extent) = self.extents.next_sync(self.copier.cursor) else {
+                if wrapped || self.copier.cursor == 0 {
+                    return None;
+                }
+                self.copier.cursor = 0;
+                wrapped = true;
+                continue;
+            };
+            self.copier.cursor = extent + 1;
+            let taken = self.copier.failed.contains(&extent)
+                || self.copier.jobs.iter().any(|job| job.extent == extent);
+            if !taken {
+                let next = extent * self.extents.extentsize();
+                let end = next
+                    .saturating_add(self.extents.extentsize())
+                    .min(self.meta.datasize);
+                self.copier.jobs.push(Job {
+                    extent,
+                    next,
+                    end,
+                    in_flight: 0,
+                    failed: false,
+                });
+                return Some(self.copier.jobs.len() - 1);
+            }
+        }
+    }
+
+    fn start_block(&mut self, slot: u32, offset: u64, length: u32, out: &mut Out) {
+        self.copier.busy += 1;
+        self.copier.generation = self.copier.generation.wrapping_add(1).max(1);
+        let block = &mut self.copier.blocks[slot as usize];
+        block.step = Step::Range;
+        block.extent = offset / self.extents.extentsize();
+        block.offset = offset;
+        block.length = length;
+        block.generation = self.copier.generation;
+        block.orphan = false;
+        if self.broken.is(Mutant::SyncOverNewerWrite) {
+            self.block_granted(slot, out);
+            return;
+        }
+        let owner = slot | BLOCK_OWNER;
+        let (range, granted) =
+            self.ranges
+                .take(offset, u64::from(length), Access::Exclusive, owner);
+        self.copier.blocks[slot as usize].range = Some(range);
+        if granted {
+            self.block_granted(slot, out);
+        }
+    }
+
+    pub(super) fn block_granted(&mut self, slot: u32, out: &mut Out) {
+        let block = &mut self.copier.blocks[slot as usize];
+        if block.orphan {
+            self.end_block(slot, false);
+        } else if self.copier.from_peer {
+            block.step = Step::Remote;
+            let block = *block;
+            self.send_block(slot, block, Command::Read, out);
+        } else {
+            block.step = Step::Local;
+            let Block {
+                offset,
+                length,
+                buf,
+                ..
+            } = *block;
+            let what = DiskOp::Read {
+                offset,
+                length,
+                buf,
+            };
+            out.push(PrimaryAction::Disk {
+                op: Purpose::Block(slot).op(),
+                what,
+            });
+        }
+    }
+
+    fn send_block(&mut self, slot: u32, block: Block, command: Command, out: &mut Out) {
+        let request = Request {
+            command,
+            seq: Errand::Block {
+                slot,
+                generation: block.generation,
+            }
+            .seq(),
+            offset: block.offset,
+            length: u64::from(block.length),
+            memsync: false,
+        };
+        let data = (command == Command::Write).then_some((block.buf, 0));
+        self.send(request, data, false, out);
+    }
+
+    pub(super) fn block_local_done(&mut self, slot: u32, result: Result<(), Errno>, out: &mut Out) {
+        let block = self.copier.blocks[slot as usize];
+        let (offset, length) = (block.offset, u64::from(block.length));
+        let op = if self.copier.from_peer {
+            FailedOp::SyncWrite
+        } else {
+            FailedOp::SyncRead
+        };
+        match result {
+            _ if block.orphan => self.end_block(slot, false),
+            Ok(()) if self.copier.from_peer => self.end_block(slot, true),
+            Ok(()) => {
+                // Sent: what overlaps may follow now, it comes later in the stream.
+                self.copier.blocks[slot as usize].step = Step::Remote;
+                self.send_block(slot, block, Command::Write, out);
+                self.release_block_range(slot);
+            }
+            Err(_) if self.broken.is(Mutant::SyncErrorIgnored) => self.end_block(slot, true),
+            Err(error) => {
+                self.local_error(op, offset, length, error, out);
+                self.end_block(slot, false);
+                if self.copier.from_peer && self.peer_can_go_on() {
+                    self.detach(out);
+                }
+            }
+        }
+    }
+
+    /// Whether the reply belongs to a block that waits for one.
+    pub(super) fn block_reply(
+        &mut self,
+        slot: u32,
+        generation: u32,
+        error: Option<Errno>,
+        length: u32,
+        out: &mut Out,
+    ) -> bool {
+        let Some(block) = self.copier.blocks.get(slot as usize).copied() else {
+            return false;
+        };
+        if block.step != Step::Remote || block.generation != generation {
+            return false;
+        }
+        self.outstanding = self.outstanding.saturating_sub(1);
+        let from_peer = self.copier.from_peer;
+        match error {
+            None if length != if from_peer { block.length } else { 0 } => return false,
+            None if from_peer => {
+                self.copier.blocks[slot as usize].step = Step::Local;
+                let Block {
+                    offset,
+                    length,
+                    buf,
+                    ..
+                } = block;
+                let what = DiskOp::Write {
+                    offset,
+                    length,
+                    buf,
+                    fua: false,
+                };
+                out.push(PrimaryAction::Disk {
+                    op: Purpose::Block(slot).op(),
+                    what,
+                });
+            }
+            None => self.end_block(slot, true),
+            Some(_) if self.broken.is(Mutant::SyncErrorIgnored) => self.end_block(slot, true),
+            Some(error) => {
+                let op = if from_peer {
+                    FailedOp::SyncRead
+                } else {
+                    FailedOp::SyncWrite
+                };
+                out.push(PrimaryAction::Notice(Notice::RemoteError {
+                    op,
+                    offset: block.offset,
+                    length: u64::from(block.length),
+                    error,
+                }));
+                self.end_block(slot, false);
+                if !from_peer {
+                    self.drop_link(LostReason::RemoteFailed(error), out);
+                }
+            }
+        }
+        true
+    }
+
+    fn release_block_range(&mut self, slot: u32) {
+        if let Some(range) = self.copier.blocks[slot as usize].range.take() {
+            self.ranges.end(range, &mut self.released);
+        }
+    }
+
+    fn end_block(&mut self, slot: u32, copied: bool) {
+        self.release_block_range(slot);
+        let block = &mut self.copier.blocks[slot as usize];
+        block.step = Step::Free;
+        let (extent, orphan) = (block.extent, block.orphan);
+        self.copier.busy -= 1;
+        if orphan {
+            return;
+        }
+        let Some(at) = self.copier.jobs.iter().position(|job| job.extent == extent) else {
+            unreachable!("a block belongs to an extent that is being copied");
+        };
+        let job = &mut self.copier.jobs[at];
+        job.in_flight -= 1;
+        job.failed |= !copied;
+        let job = *job;
+        if job.in_flight > 0 || (job.next < job.end && !job.failed) {
+            return;
+        }
+        self.copier.jobs.swap_remove(at);
+        if job.failed {
+            self.copier.failed.insert(extent);
+        } else {
+            self.extents.synced(extent);
+        }
+    }
+
+    /// The connection or the disk is gone: what was copied in part is copied again.
+    pub(super) fn interrupt_sync(&mut self, out: &mut Out) {
+        if self.copier.state == Sync::Idle {
+            return;
+        }
+        if self.extents.sync_count() > 0 && self.copier.state != Sync::Waiting {
+            out.push(PrimaryAction::Notice(Notice::SyncInterrupted));
+        }
+        self.copier.change(SyncEvent::Interrupted);
+        self.copier.word = None;
+        self.copier.jobs.clear();
+        for slot in 0..u32::try_from(self.copier.blocks.len()).unwrap_or(0) {
+            let block = &mut self.copier.blocks[slot as usize];
+            if block.step != Step::Free {
+                block.orphan = true;
+                if block.step == Step::Remote {
+                    self.end_block(slot, false);
+                }
+            }
+        }
+    }
+
+    /// Both disks are flushed after the last block: the counters can be agreed on.
+    pub(super) fn sync_flushed(&mut self, out: &mut Out) {
+        if self.copier.state != Sync::Flushing {
+            return;
+        }
+        if self.extents.sync_count() > 0 {
+            self.copier.change(SyncEvent::Again);
+            self.copier.cursor = 0;
+            return;
+        }
+        self.copier.change(SyncEvent::Flushed);
+        if (self.meta.localcnt, self.meta.remotecnt) == self.agreed {
+            self.copier.agreed_in = self.meta_log.durable();
+            self.sync_agreed(out);
+            return;
+        }
+        (self.meta.localcnt, self.meta.remotecnt) = self.agreed;
+        self.copier.agreed_in = self.change_meta();
+        out.push(PrimaryAction::Notice(Notice::CountersAgreed {
+            localcnt: self.meta.localcnt,
+            remotecnt: self.meta.remotecnt,
+        }));
+    }
+
+    /// The counters are durable: the copies are equal and known to be.
+    pub(super) fn sync_agreed(&mut self, out: &mut Out) {
+        self.copier.change(SyncEvent::Agreed);
+        self.bumped = None;
+        self.change_local(LocalEvent::InStep);
+        if self.copier.total_bytes > 0 {
+            out.push(PrimaryAction::Notice(Notice::SyncDone));
+        }
+        if self.peer.copy_states && self.copier.word.is_none() {
+            self.errands = self.errands.wrapping_add(1).max(1);
+            self.copier.word = Some(self.errands);
+            self.send_errand(
+                Command::InStep,
+                Errand::Word {
+                    generation: self.errands,
+                },
+                out,
+            );
+        }
+    }
+}
