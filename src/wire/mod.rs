@@ -12,6 +12,7 @@
 //! | [`request`] | [`message::Request`] and [`message::Reply`] to and from bytes |
 //! | [`stages`] | compression and checksum of a block, both ways |
 //! | [`lzf`] | liblzf's algorithm, to the bit |
+//! | [`control`] | hastctl's requests and the daemon's replies |
 //!
 //! # Receiving
 //!
@@ -97,6 +98,7 @@
 //!
 //! Each may carry a [`hello::Offer`] of extensions. docs/protocol.md describes every packet.
 
+pub mod control;
 pub mod hello;
 pub mod lzf;
 pub mod message;
