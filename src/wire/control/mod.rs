@@ -1,0 +1,73 @@
+//! The control socket: hastctl's requests and the daemon's replies (spec/04, "Control socket").
+//!
+//! Same packets as between nodes, version byte 2, one [`ControlRequest`] and one [`ControlReply`]
+//! per connection. FreeBSD's hastctl and hastd speak everything here but the pairs that begin with
+//! `x-`, which they ignore, and the commands from [`STOP`] upwards, which they answer with
+//! [`ControlError::UNIMPLEMENTED`]:
+//!
+//! * `x-json` (uint8 1) in a request asks for `x-json<i>` (string) with each resource of a status
+//!   reply: the state as JSON, of which this module knows nothing else;
+//! * `x-text<i>` and `x-text` (strings) say in words what `error<i>` and `error` are about;
+//! * `x-arg` (string) is the argument of a command of [`Order::Extension`].
+//!
+//! Pairs of resource number `i` have the number as a suffix of their name: `resource0`, `role0`.
+//! The list ends where a number is missing, as in the original.
+
+mod reply;
+mod request;
+
+pub use reply::{
+    ControlReply, ReplyError, ResourceReply, ResourceState, ResourceStatus, Statistics, WorkerState,
+};
+pub use request::{BadControlRequest, ControlRequest, Order};
+
+/// Most resources in one request or reply.
+pub const RESOURCES_MAX: usize = 65535;
+
+/// First of the commands that are this program's own.
+pub const STOP: u8 = 64;
+
+/// An error number of the control protocol, never 0: one of the constants, or FreeBSD's errno.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ControlError(i16);
+
+impl ControlError {
+    /// No such resource.
+    pub const NO_ENTRY: ControlError = ControlError(1);
+    /// The request makes no sense.
+    pub const INVALID: ControlError = ControlError(2);
+    /// Out of memory.
+    pub const NO_MEMORY: ControlError = ControlError(3);
+    /// No such command.
+    pub const UNIMPLEMENTED: ControlError = ControlError(4);
+
+    /// The number of the wire; `None` for 0, which is success.
+    pub fn from_wire(number: i16) -> Option<ControlError> {
+        (number != 0).then_some(ControlError(number))
+    }
+
+    /// The number for the wire and for messages.
+    pub fn number(self) -> i16 {
+        self.0
+    }
+}
+
+/// Splits `resource12` into `resource` and 12. `None` without a number, with one that is too large
+/// for any list, or written in another way than the encoder's.
+fn split_index(name: &[u8]) -> Option<(&[u8], usize)> {
+    let digits = name
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_digit())
+        .count();
+    let (stem, digits) = name.split_at(name.len() - digits);
+    if digits.len() > 1 && digits.first() == Some(&b'0') {
+        return None;
+    }
+    let index: usize = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    // One more than allowed, so that the reader notices that there are too many.
+    (index <= RESOURCES_MAX).then_some((stem, index))
+}
+
+#[cfg(test)]
+mod tests;
