@@ -1,1 +1,18 @@
-//! To come.
+//! The proactor: operations are submitted, then waited for, whatever performs them.
+//!
+//! * [`pool`]: the bounded pool of aligned buffers that all payloads live in;
+//! * [`outgoing`]: packets on their way out, as one vectored send;
+//! * [`proactor`]: the interface between a worker and a driver;
+//! * [`threads`]: the portable driver: poll(2) for sockets, a pool of threads for disks.
+//!
+//! A worker's main thread owns the driver, the pool and everything that talks to them; only
+//! leases of buffers and descriptors of disks cross to the disk threads.
+
+pub mod outgoing;
+pub mod pool;
+pub mod proactor;
+pub mod threads;
+
+mod disks;
+mod jobs;
+mod sys;

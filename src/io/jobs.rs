@@ -1,0 +1,239 @@
+//! What the disk threads do: batches of jobs come by one channel and go back by another.
+//!
+//! A thread takes a whole batch, joins neighbouring reads and writes into one system call each,
+//! and wakes the main thread once per batch, and only if it sleeps.
+
+use std::io::{IoSlice, IoSliceMut, Write};
+use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender};
+use nix::sys::uio::{pread, preadv, pwrite, pwritev};
+
+use super::pool::Lease;
+use super::proactor::{Disk, Slot, Token};
+use crate::terms::Errno;
+
+/// Jobs of one batch at most, and so ranges of one system call.
+pub(super) const BATCH_JOBS_MAX: usize = 32;
+
+/// What to do with a disk.
+pub(super) enum Work {
+    Read(Lease),
+    Write(Lease),
+    WriteBytes(Vec<u8>),
+    Zero(u64),
+    Delete(u64),
+    Flush,
+}
+
+/// One operation.
+pub(super) struct Job {
+    pub(super) slot: Slot,
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) token: Token,
+    /// Where, for all but flushes.
+    pub(super) offset: u64,
+    pub(super) work: Work,
+    /// A flush follows before the operation counts as done.
+    pub(super) fua: bool,
+    pub(super) result: Result<(), Errno>,
+}
+
+impl Job {
+    /// How many bytes of a joined system call are this job's, and where they begin on the disk;
+    /// `None`: it cannot be joined.
+    fn span(&self) -> Option<(bool, u64, u64)> {
+        let (writes, length) = match &self.work {
+            Work::Read(lease) => (false, lease.len()),
+            Work::Write(lease) => (true, lease.len()),
+            _ => return None,
+        };
+        Some((writes, self.offset, length as u64))
+    }
+
+    /// Whether `next` continues where this ends, in the same direction on the same disk.
+    fn joins(&self, next: &Job) -> bool {
+        let (Some((writes, offset, length)), Some((next_writes, next_offset, _))) =
+            (self.span(), next.span())
+        else {
+            return false;
+        };
+        self.slot == next.slot
+            && writes == next_writes
+            && offset.checked_add(length) == Some(next_offset)
+    }
+
+    fn run(&mut self) {
+        let disk = &*self.disk;
+        self.result = match &mut self.work {
+            Work::Read(lease) => read_all(disk, lease.bytes_mut(), self.offset),
+            Work::Write(lease) => write_all(disk, lease.bytes(), self.offset),
+            Work::WriteBytes(bytes) => write_all(disk, bytes, self.offset),
+            Work::Zero(length) => disk.zero(self.offset, *length),
+            Work::Delete(length) => disk.delete(self.offset, *length),
+            Work::Flush => disk.flush(),
+        };
+    }
+}
+
+/// Jobs that one thread does one after the other.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) jobs: Vec<Job>,
+    /// How long it took.
+    pub(super) elapsed: Duration,
+}
+
+impl Batch {
+    fn run(&mut self) {
+        let start = Instant::now();
+        let mut rest = &mut self.jobs[..];
+        while !rest.is_empty() {
+            let joined = 1 + rest
+                .windows(2)
+                .take_while(|pair| pair[0].joins(&pair[1]))
+                .count();
+            let (run, after) = rest.split_at_mut(joined);
+            run_joined(run);
+            rest = after;
+        }
+        self.elapsed = start.elapsed();
+    }
+}
+
+/// Does jobs that continue each other; by one system call if that takes all of them. If it does
+/// not, each is done by itself, so that an error is that of the operation that it belongs to.
+fn run_joined(jobs: &mut [Job]) {
+    if jobs.len() > 1 && jobs.len() <= BATCH_JOBS_MAX && joined_io(jobs) {
+        for job in jobs {
+            job.result = Ok(());
+        }
+        return;
+    }
+    for job in jobs {
+        job.run();
+    }
+}
+
+/// Whether one vectored system call did everything.
+fn joined_io(jobs: &mut [Job]) -> bool {
+    let Ok(offset) = position(jobs[0].offset) else {
+        return false;
+    };
+    let disk = Arc::clone(&jobs[0].disk);
+    let total: u64 = jobs.iter().filter_map(Job::span).map(|span| span.2).sum();
+    let done = if matches!(jobs[0].work, Work::Write(_)) {
+        let mut slices = [IoSlice::new(&[]); BATCH_JOBS_MAX];
+        let count = jobs.len();
+        for (slice, job) in slices.iter_mut().zip(&*jobs) {
+            if let Work::Write(lease) = &job.work {
+                *slice = IoSlice::new(lease.bytes());
+            }
+        }
+        pwritev(disk.fd(), &slices[..count], offset)
+    } else {
+        let mut slices = [const { None }; BATCH_JOBS_MAX];
+        let count = jobs.len();
+        for (slice, job) in slices.iter_mut().zip(jobs) {
+            if let Work::Read(lease) = &mut job.work {
+                *slice = Some(lease.bytes_mut());
+            }
+        }
+        let mut slices = slices.map(|slice| IoSliceMut::new(slice.unwrap_or_default()));
+        preadv(disk.fd(), &mut slices[..count], offset)
+    };
+    done.is_ok_and(|done| done as u64 == total)
+}
+
+fn position(offset: u64) -> Result<i64, Errno> {
+    i64::try_from(offset).map_err(|_| Errno::EINVAL)
+}
+
+/// Reads all of the range; its end beyond the provider's is an error.
+fn read_all(disk: &dyn Disk, mut bytes: &mut [u8], mut offset: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match pread(disk.fd(), bytes, position(offset)?) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(read) => {
+                bytes = &mut bytes[read..];
+                offset += read as u64;
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(Errno::from_host(error as i32)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes all of the range.
+fn write_all(disk: &dyn Disk, mut bytes: &[u8], mut offset: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match pwrite(disk.fd(), bytes, position(offset)?) {
+            Ok(0) => return Err(Errno::EIO),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(Errno::from_host(error as i32)),
+        }
+    }
+    Ok(())
+}
+
+/// Wakes the main thread from its sleep, once per sleep.
+pub(super) struct Waker {
+    pipe: OwnedFd,
+    asleep: AtomicBool,
+}
+
+impl Waker {
+    /// With the writing end of a non-blocking pipe whose other end the main thread polls.
+    pub(super) fn new(pipe: OwnedFd) -> Waker {
+        Waker {
+            pipe,
+            asleep: AtomicBool::new(false),
+        }
+    }
+
+    /// The main thread is about to look for finished batches a last time, then to sleep. The order
+    /// of the store and the look is what loses no wake-up.
+    pub(super) fn sleeps(&self) {
+        self.asleep.store(true, Ordering::SeqCst);
+        std::sync::atomic::fence(Ordering::SeqCst);
+    }
+
+    /// The main thread is awake, and need not be woken.
+    pub(super) fn awake(&self) {
+        self.asleep.store(false, Ordering::SeqCst);
+    }
+
+    fn wake(&self) {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        if self.asleep.swap(false, Ordering::SeqCst) {
+            // A full pipe wakes as well as one more byte would.
+            let _ = nix::unistd::write(&self.pipe, &[0]);
+        }
+    }
+}
+
+/// A disk thread: ends when the channel of jobs is closed.
+pub(super) fn serve(jobs: &Receiver<Batch>, done: &Sender<Batch>, waker: &Waker) {
+    while let Ok(mut batch) = jobs.recv() {
+        let run = std::panic::catch_unwind(AssertUnwindSafe(|| batch.run()));
+        if run.is_err() {
+            // The operations of this batch would never complete, and the main thread would wait
+            // for ever: better to end the process, which the parent notices.
+            let _ = writeln!(std::io::stderr(), "disk thread panicked");
+            std::process::abort();
+        }
+        if done.send(batch).is_err() {
+            return;
+        }
+        waker.wake();
+    }
+}
