@@ -41,7 +41,7 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    const ALL: [Keyword; 18] = [
+    pub(super) const ALL: [Keyword; 18] = [
         Keyword::Control,
         Keyword::Pidfile,
         Keyword::Listen,

@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::document::Keyword;
 use super::lexer::is_word_char;
-use super::model::{Config, Resource, SandboxMode};
+use super::model::{Address, Config, Resource, SandboxMode};
 use crate::terms::{Checksum, Compression, Replication};
 
 /// In the format of hast.conf(5), with the sections of this node named `node`.
@@ -146,7 +146,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
         listen: Vec<String>,
         user: &'a str,
         sandbox: SandboxMode,
-        resources: Vec<serde_json::Value>,
+        resources: Vec<JsonResource<'a>>,
     }
     let out = JsonOut {
         node,
@@ -166,21 +166,40 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
     Ok(text)
 }
 
-fn json_resource(resource: &Resource) -> serde_json::Value {
-    serde_json::json!({
-        "resource": resource.name,
-        "name": resource.provname,
-        "local": resource.local,
-        "remote": resource.remote,
-        "source": resource.source,
-        "replication": resource.replication,
-        "checksum": resource.checksum,
-        "compression": resource.compression,
-        "timeout": resource.timeout_s,
-        "exec": resource.exec,
-        "metaflush": resource.metaflush,
-        "syncrate": resource.syncrate,
-    })
+#[derive(serde::Serialize)]
+struct JsonResource<'a> {
+    resource: &'a str,
+    name: &'a str,
+    local: &'a Path,
+    /// Null where the configuration says `none`.
+    remote: Option<&'a Address>,
+    source: Option<&'a Address>,
+    replication: Replication,
+    checksum: Checksum,
+    compression: Compression,
+    /// Seconds.
+    timeout: u32,
+    exec: Option<&'a Path>,
+    metaflush: bool,
+    /// Bytes per second; null where there is no limit.
+    syncrate: Option<NonZeroU64>,
+}
+
+fn json_resource(resource: &Resource) -> JsonResource<'_> {
+    JsonResource {
+        resource: &resource.name,
+        name: &resource.provname,
+        local: &resource.local,
+        remote: resource.remote.as_ref(),
+        source: resource.source.as_ref(),
+        replication: resource.replication,
+        checksum: resource.checksum,
+        compression: resource.compression,
+        timeout: resource.timeout_s,
+        exec: resource.exec.as_deref(),
+        metaflush: resource.metaflush,
+        syncrate: resource.syncrate,
+    }
 }
 
 #[derive(serde::Serialize)]

@@ -525,3 +525,70 @@ proptest! {
         }
     }
 }
+
+/// The text of a file of this project.
+fn project_file(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+/// What both formats say on both nodes, which is the same.
+fn same_in_both(conf_text: &str, toml_text: &str) -> Config {
+    let [a, b] = ["hasta", "hastb"].map(|name| {
+        let conf = parse_str(conf_text, "x.conf", Format::Conf, &node(name));
+        let toml = parse_str(toml_text, "x.toml", Format::Toml, &node(name));
+        assert_eq!(conf, toml);
+        conf.unwrap()
+    });
+    assert_eq!(a.resources.len(), b.resources.len());
+    a
+}
+
+#[test]
+fn the_samples_are_right_and_say_the_same() {
+    let conf_text = project_file("etc/hast.conf.sample");
+    let toml_text = project_file("etc/hast.toml.sample");
+    let config = same_in_both(&conf_text, &toml_text);
+    assert_eq!(config.resources.len(), 1);
+    // The statements that are commented out state the defaults.
+    let uncomment = |text: &str| {
+        let statement = |line: &str| {
+            line.strip_prefix('#')
+                .filter(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase()))
+                .unwrap_or(line)
+                .to_owned()
+        };
+        text.lines().map(statement).collect::<Vec<_>>().join("\n")
+    };
+    let all = same_in_both(&uncomment(&conf_text), &uncomment(&toml_text));
+    assert_ne!(all, config, "nothing was commented out");
+    let mut expected = config;
+    expected.resources[0].exec = Some("/usr/local/libexec/hast-event".into());
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn the_examples_of_the_manual_are_right_and_say_the_same() {
+    let manual = project_file("man/hast.conf.5");
+    let (_, examples) = manual.split_once(".Sh EXAMPLES").unwrap();
+    let blocks: Vec<_> = examples
+        .split(".Bd -literal -offset indent\n")
+        .skip(1)
+        .map(|rest| rest.split(".Ed\n").next().unwrap())
+        .collect();
+    let [conf_text, toml_text] = blocks[..] else {
+        panic!("{} examples", blocks.len());
+    };
+    let config = same_in_both(conf_text, toml_text);
+    assert_eq!(config.resources.len(), 2);
+    assert_eq!(config.listen.len(), 2);
+}
+
+#[test]
+fn the_manual_describes_every_statement() {
+    let manual = project_file("man/hast.conf.5");
+    for keyword in super::document::Keyword::ALL {
+        let word = keyword.as_str();
+        let described = [format!(".It Ic {word} "), format!(".Ic {word} Ar node")];
+        assert!(described.iter().any(|text| manual.contains(text)), "{word}");
+    }
+}
