@@ -349,7 +349,16 @@ fn toml_that_is_none_is_refused_with_every_error() {
     let error = toml("a = \n[x\nb = 1 2\n").unwrap_err();
     assert_eq!(error.exit_code(), 78);
     assert!(messages(Err(error)).len() > 1);
-    assert!(toml(&format!("a = {}", "[".repeat(100_000))).is_err());
+    let deep = "a.".repeat(1_000_000);
+    for text in [
+        format!("a = {}", "[".repeat(100_000)),
+        format!("a = {}", "{a=".repeat(100_000)),
+        format!("{deep}a = 1"),
+        format!("[{deep}a]"),
+        format!("[[{deep}a]]"),
+    ] {
+        assert!(toml(&text).is_err());
+    }
 }
 
 #[test]
