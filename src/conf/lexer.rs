@@ -39,6 +39,13 @@ pub(super) struct Token<'a> {
     pub(super) damaged: bool,
 }
 
+impl Token<'_> {
+    /// Neither a brace nor the end.
+    pub(super) const fn is_text(&self) -> bool {
+        matches!(self.kind, Kind::Word | Kind::Number | Kind::Quoted)
+    }
+}
+
 /// Whether the character may stand in a word without quotes.
 pub(super) const fn is_word_char(character: char) -> bool {
     character.is_ascii_alphanumeric()

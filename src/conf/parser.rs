@@ -177,20 +177,16 @@ impl<'a> Parser<'a, '_, '_> {
                 Err(fault) => report(self.sink, &token.span, fault),
             }
         }
-        while !matches!(self.peek().kind, Kind::Open) {
-            let token = self.peek().clone();
+        if self.peek().kind != Kind::Open {
+            let span = self.peek().span.clone();
             self.sink
-                .syntax(&token.span, "section has no {", "{ after the name");
-            // Whatever else is on this line is no part of the section.
-            if token.first_on_line || matches!(token.kind, Kind::Close | Kind::End) {
-                return header;
-            }
-            while !self.peek().first_on_line
-                && matches!(self.peek().kind, Kind::Word | Kind::Number | Kind::Quoted)
-            {
+                .syntax(&span, "section has no {", "{ after the name");
+            // Whatever else is on this line is no part of the section. Its statements may follow,
+            // so the section counts as begun.
+            while self.peek().is_text() && !self.peek().first_on_line {
                 self.next();
             }
-            if !matches!(self.peek().kind, Kind::Open) {
+            if self.peek().kind != Kind::Open {
                 return header;
             }
         }
@@ -201,11 +197,10 @@ impl<'a> Parser<'a, '_, '_> {
     /// What follows a keyword; reported if missing.
     fn argument(&mut self, keyword: Keyword, span: &Span) -> Option<Token<'a>> {
         let token = self.peek();
-        let text = matches!(token.kind, Kind::Word | Kind::Number | Kind::Quoted);
         let statement = token.kind == Kind::Word
             && token.first_on_line
             && Keyword::from_name(&token.text).is_some();
-        if text && !statement {
+        if token.is_text() && !statement {
             return Some(self.next());
         }
         self.sink

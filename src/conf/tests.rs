@@ -182,6 +182,22 @@ fn one_run_shows_every_error_with_line_marker_and_what_was_expected() {
 }
 
 #[test]
+fn a_missing_brace_is_one_error_if_the_rest_is_right() {
+    for text in [
+        "resource a\n\tlocal /l\n\ton nodea { remote none }\n}\n",
+        "resource a b {\n\tlocal /l\n\ton nodea { remote none }\n}\n",
+    ] {
+        let messages = messages(conf(text));
+        assert_eq!(messages.len(), 1, "{messages:?}");
+        assert!(messages[0].ends_with(": section has no {."), "{messages:?}");
+    }
+    let unclosed = "resource a {\n\tlocal /l\nresource b {\n\tlocal /l\n}\n";
+    let messages = messages(conf(unclosed));
+    assert!(messages[0].ends_with("line 1 near 'a': section is not closed."));
+    assert!(messages[1].ends_with("line 3 near 'resource': not allowed here."));
+}
+
+#[test]
 fn an_unknown_block_is_one_error() {
     let text = "foo {\n\ta { b }\n\tc\n}\nbar\n{\n\tx\n}\ncontrol /c\n";
     assert_eq!(messages(conf(text)).len(), 2);
