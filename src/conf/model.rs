@@ -1,38 +1,23 @@
 //! The effective configuration of one node.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use super::address::{Address, Family};
 use crate::terms::{Checksum, Compression, Replication};
 
-/// An address as the configuration writes it; host names are not resolved yet.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum Address {
-    /// `tcp://`, `tcp4://`, `tcp6://`, or nothing in front.
-    Tcp {
-        /// 4 or 6 if the prefix demands that family.
-        family: Family,
-        /// Host name or IP address, without brackets.
-        host: String,
-        /// `None`: the default, 8457.
-        port: Option<u16>,
-    },
-    /// `uds://`, `unix://` or a path.
-    Unix(PathBuf),
-}
-
-/// Which address family a TCP address may resolve to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// `tcp://`
-    Any,
-    /// `tcp4://`
-    V4,
-    /// `tcp6://`
-    V6,
-}
+/// Where hastctl finds the daemon unless `control` says otherwise.
+pub const DEFAULT_CONTROL: &str = "/var/run/hastctl";
+/// The pidfile unless `pidfile` says otherwise.
+pub const DEFAULT_PIDFILE: &str = "/var/run/hastd.pid";
+/// The port of peers, and of `listen` without one.
+pub const DEFAULT_PORT: u16 = 8457;
+/// Seconds until a silent peer counts as gone, unless `timeout` says otherwise.
+pub const DEFAULT_TIMEOUT_S: u32 = 20;
+/// The account that workers run as, unless `user` says otherwise.
+pub const DEFAULT_USER: &str = "hast";
 
 /// The configuration as it applies to this node, inheritance resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,10 +26,56 @@ pub struct Config {
     pub control: Address,
     /// File that holds the daemon's pid.
     pub pidfile: PathBuf,
-    /// Where peers connect.
+    /// Where peers connect. Never empty; the configured addresses in the file's order, those of
+    /// this node's sections last, or else the two defaults.
     pub listen: Vec<Listen>,
-    /// In the file's order.
+    /// The account that workers and the listener run as. Ours, not the original's.
+    pub user: String,
+    /// What to do where a confinement cannot be had. Ours, not the original's.
+    pub sandbox: SandboxMode,
+    /// In the file's order; names are unique.
     pub resources: Vec<Resource>,
+}
+
+impl Config {
+    /// The resource of that name.
+    pub fn resource(&self, name: &str) -> Option<&Resource> {
+        self.resources.iter().find(|resource| resource.name == name)
+    }
+}
+
+impl Default for Config {
+    /// What an empty file means.
+    fn default() -> Config {
+        Config {
+            control: Address::Unix(PathBuf::from(DEFAULT_CONTROL)),
+            pidfile: PathBuf::from(DEFAULT_PIDFILE),
+            listen: Listen::defaults(),
+            user: DEFAULT_USER.to_owned(),
+            sandbox: SandboxMode::Require,
+            resources: Vec::new(),
+        }
+    }
+}
+
+/// What happens where the system cannot confine a process as the policy asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SandboxMode {
+    /// The process ends with a message.
+    Require,
+    /// It goes on with what can be had; the status says what is missing.
+    BestEffort,
+}
+
+impl SandboxMode {
+    /// The word of hast.conf.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SandboxMode::Require => "require",
+            SandboxMode::BestEffort => "best-effort",
+        }
+    }
 }
 
 /// One address to listen on.
@@ -56,18 +87,43 @@ pub struct Listen {
     pub default: bool,
 }
 
+impl Listen {
+    /// An address that somebody configured.
+    pub fn configured(address: Address) -> Listen {
+        Listen {
+            address,
+            default: false,
+        }
+    }
+
+    /// Where to listen if no `listen` says it: port 8457 of every address of either family.
+    pub fn defaults() -> Vec<Listen> {
+        [(Family::V4, "0.0.0.0"), (Family::V6, "::")]
+            .into_iter()
+            .map(|(family, host)| Listen {
+                address: Address::Tcp {
+                    family,
+                    host: host.to_owned(),
+                    port: Some(DEFAULT_PORT),
+                },
+                default: true,
+            })
+            .collect()
+    }
+}
+
 /// One resource, as it applies to this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resource {
-    /// Its name.
+    /// Its name, 1..=254 bytes.
     pub name: String,
-    /// Name of the provider, below /dev/hast/.
+    /// Name of the provider, below /dev/hast/. It has no empty, `.` or `..` component.
     pub provname: String,
     /// Path of the local component.
     pub local: PathBuf,
     /// The peer; `None` for `none`.
     pub remote: Option<Address>,
-    /// Address to connect from.
+    /// Address to connect from. Without a port, any port.
     pub source: Option<Address>,
     /// When a write is done.
     pub replication: Replication,
@@ -81,27 +137,28 @@ pub struct Resource {
     pub exec: Option<PathBuf>,
     /// Whether metadata writes are flushed.
     pub metaflush: bool,
+    /// Bytes per second at most that synchronisation moves; `None` for no limit. Ours, not the
+    /// original's.
+    pub syncrate: Option<NonZeroU64>,
 }
 
-impl From<Address> for String {
-    fn from(address: Address) -> String {
-        address.to_string()
-    }
-}
-
-impl TryFrom<String> for Address {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Address, String> {
-        Err(format!("{text}: not an address"))
-    }
-}
-
-impl std::fmt::Display for Address {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Address::Tcp { host, .. } => f.write_str(host),
-            Address::Unix(path) => write!(f, "uds://{}", path.display()),
+impl Resource {
+    /// A resource of that name with every default, no peer and the given local component: a
+    /// starting point for those who build one by hand.
+    pub fn with_defaults(name: &str, local: impl Into<PathBuf>) -> Resource {
+        Resource {
+            name: name.to_owned(),
+            provname: name.to_owned(),
+            local: local.into(),
+            remote: None,
+            source: None,
+            replication: Replication::Memsync,
+            checksum: Checksum::None,
+            compression: Compression::Hole,
+            timeout_s: DEFAULT_TIMEOUT_S,
+            exec: None,
+            metaflush: true,
+            syncrate: None,
         }
     }
 }

@@ -1,1 +1,3 @@
-//! To come.
+//! hastctl: commands and their output.
+
+pub mod config;
