@@ -71,6 +71,8 @@ pub struct Offer {
     pub request_bytes: Option<u32>,
     /// `x-heartbeat` (uint8 1): the sender answers keepalives.
     pub heartbeat: bool,
+    /// `x-copy` (uint8 1): the sender knows the commands `ahead` and `in step`.
+    pub copy_states: bool,
 }
 
 impl Offer {
@@ -78,6 +80,7 @@ impl Offer {
     pub const NONE: Offer = Offer {
         request_bytes: None,
         heartbeat: false,
+        copy_states: false,
     };
 
     fn write(self, pairs: &mut Writer<'_>) {
@@ -86,6 +89,9 @@ impl Offer {
         }
         if self.heartbeat {
             pairs.u8("x-heartbeat", 1);
+        }
+        if self.copy_states {
+            pairs.u8("x-copy", 1);
         }
     }
 
@@ -97,6 +103,7 @@ impl Offer {
         Ok(Offer {
             request_bytes,
             heartbeat: pairs.number("x-heartbeat", Entry::u8)? == Some(1),
+            copy_states: pairs.number("x-copy", Entry::u8)? == Some(1),
         })
     }
 }

@@ -160,10 +160,13 @@ fn refusals_carry_their_text_and_the_wish_to_wait() {
 }
 
 fn any_offer() -> impl Strategy<Value = Offer> {
-    (prop::option::of(1u32..), any::<bool>()).prop_map(|(request_bytes, heartbeat)| Offer {
-        request_bytes,
-        heartbeat,
-    })
+    (prop::option::of(1u32..), any::<bool>(), any::<bool>()).prop_map(
+        |(request_bytes, heartbeat, copy_states)| Offer {
+            request_bytes,
+            heartbeat,
+            copy_states,
+        },
+    )
 }
 
 proptest! {

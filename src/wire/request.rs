@@ -17,6 +17,8 @@ impl Command {
             Command::Delete => 3,
             Command::Flush => 4,
             Command::Keepalive => 5,
+            Command::Ahead => 64,
+            Command::InStep => 65,
         }
     }
 
@@ -28,6 +30,8 @@ impl Command {
             3 => Some(Command::Delete),
             4 => Some(Command::Flush),
             5 => Some(Command::Keepalive),
+            64 => Some(Command::Ahead),
+            65 => Some(Command::InStep),
             _ => None,
         }
     }
@@ -242,8 +246,8 @@ impl RequestParts<'_> {
         }
         let offset = number("offset", self.offset, Entry::u64)?;
         let length = number("length", self.length, Entry::u64)?;
-        if command == Command::Flush {
-            // The original sends zeros and looks at neither.
+        if matches!(command, Command::Flush | Command::Ahead | Command::InStep) {
+            // The original sends zeros with a flush and looks at neither.
             let request = Request {
                 command,
                 seq,

@@ -232,11 +232,11 @@ fn any_request() -> impl Strategy<Value = (Request, DataHead)> {
         1u64..,
         0..1u64 << 62,
         1u32..=REQUEST_BYTES_MAX,
-        0u8..5,
+        prop::sample::select(&[1u8, 2, 3, 4, 5, 64, 65][..]),
         any::<[u8; 32]>(),
     );
     (numbers, any::<bool>()).prop_map(|((seq, offset, length, which, hash), memsync)| {
-        let command = Command::from_code(which + 1).unwrap();
+        let command = Command::from_code(which).unwrap();
         let mut request = Request {
             command,
             seq,
@@ -266,7 +266,9 @@ fn any_request() -> impl Strategy<Value = (Request, DataHead)> {
                     },
                 };
             }
-            Command::Flush => (request.offset, request.length) = (0, 0),
+            Command::Flush | Command::Ahead | Command::InStep => {
+                (request.offset, request.length) = (0, 0);
+            }
             Command::Keepalive => {
                 (request.seq, request.offset, request.length) = (0, 0, 0);
             }
