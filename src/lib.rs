@@ -11,6 +11,7 @@ pub mod device;
 pub mod disk;
 pub mod engine;
 pub mod io;
+pub mod ipc;
 pub mod terms;
 pub mod wire;
 pub mod worker;

@@ -1,0 +1,341 @@
+//! Every message between the parent and its children: the boundary of privileges.
+//!
+//! One enum per direction and kind of child. A child can ask only for what its type can say: it
+//! never names an address, a path or a program. `privsep::channel` encodes them, bounds them and
+//! checks the number of descriptors; the parent also checks that the child's kind and state allow
+//! them.
+
+use std::path::PathBuf;
+
+use privsep::channel::{Message, Protocol};
+use serde::{Deserialize, Serialize};
+
+use crate::terms::{Checksum, Compression, Replication, Role};
+
+/// The parent and a worker.
+pub const WORKER_PROTOCOL: Protocol = Protocol { id: 1, version: 1 };
+
+/// The parent and the listener.
+pub const LISTENER_PROTOCOL: Protocol = Protocol { id: 2, version: 1 };
+
+/// What a worker is started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// Serve the device and replicate.
+    Primary {
+        /// Serve although the copy is known to be incomplete.
+        force: bool,
+    },
+    /// Keep a copy for the primary whose two connections come with the message.
+    Secondary,
+    /// Open and check the local component for this role, say so, and end.
+    Check(Role),
+}
+
+/// Everything that a worker needs to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// What for.
+    pub task: Task,
+    /// Name of the resource.
+    pub resource: String,
+    /// Name of the provider.
+    pub provname: String,
+    /// Path of the local component.
+    pub local: PathBuf,
+    /// Directory of the NBD sockets.
+    pub devices: PathBuf,
+    /// What may change later.
+    pub settings: Settings,
+    /// Whether there is a peer at all.
+    pub has_peer: bool,
+    /// Debug level of the log.
+    pub debug: u8,
+    /// User to become, if started as root.
+    pub user: String,
+    /// Whether a step of the confinement that fails is fatal.
+    pub confine: bool,
+    /// What a primary said in the second step of the handshake.
+    pub hello: Option<PeerHello>,
+}
+
+/// A primary's second message, as the listener decoded it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHello {
+    /// Nothing was ever written.
+    pub virgin: bool,
+    /// Unique id of the resource.
+    pub resuid: u64,
+    /// Generations that the primary wrote alone.
+    pub localcnt: u64,
+    /// Ours, as last agreed.
+    pub remotecnt: u64,
+    /// What it offers.
+    pub offer: Offer,
+}
+
+/// The extensions that a peer offers (docs/protocol.md).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// Longest read or write that it accepts, in bytes.
+    pub request_bytes: Option<u32>,
+    /// It answers keepalives.
+    pub heartbeat: bool,
+    /// It knows `ahead` and `in step`.
+    pub copy_states: bool,
+}
+
+/// Parameters that may change while a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// When a write is done.
+    pub replication: Replication,
+    /// Checksum of blocks sent.
+    pub checksum: Checksum,
+    /// Compression of blocks sent.
+    pub compression: Compression,
+    /// Seconds until a silent peer counts as gone.
+    pub timeout_s: u32,
+    /// Whether metadata writes are flushed.
+    pub metaflush: bool,
+    /// Bytes per second of a synchronisation at most.
+    pub sync_rate: Option<u64>,
+}
+
+/// From the parent to a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// First of all. For a secondary with connections A and B as descriptors.
+    Start(Box<Start>),
+    /// The connection that was asked for, as descriptor.
+    Connected,
+    /// It could not be made.
+    ConnectFailed {
+        /// In words: address and reason.
+        reason: String,
+    },
+    /// New parameters.
+    Settings {
+        /// Them.
+        settings: Settings,
+        /// The peer's address changed: connect anew.
+        reconnect: bool,
+    },
+    /// Let the synchronisation rest, or go on.
+    PauseSync(bool),
+    /// Answer with `Status`.
+    Status,
+    /// End in an orderly way.
+    Stop,
+}
+
+/// From a worker to the parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// The disk and the device are open, the process is confined, the role is taken.
+    Ready(Box<Ready>),
+    /// It cannot be: the reason, in words, and the exit status (sysexits) that follows.
+    Failed {
+        /// For the log and for hastctl.
+        reason: String,
+        /// Exit status.
+        status: u8,
+    },
+    /// Connect to my configured peer. One at a time.
+    Connect,
+    /// A line for the log.
+    Log {
+        /// How important.
+        level: Level,
+        /// The text, without prefix.
+        text: String,
+    },
+    /// Something that hooks and operators want to know.
+    Event(Event),
+    /// The answer to `Status`.
+    Status(Box<Status>),
+}
+
+/// How a process is confined, and what it found when it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// The confinement in force, in words (`seccomp, no_new_privs, ...`).
+    pub confinement: Vec<String>,
+    /// What could not be applied, with reasons.
+    pub missing: Vec<String>,
+    /// Bytes of the data area.
+    pub datasize: u64,
+    /// Bytes of an extent.
+    pub extentsize: u32,
+    /// How many extents stay dirty.
+    pub keepdirty: u32,
+    /// Where the device is reached, e.g. the path of the NBD socket.
+    pub device: Option<String>,
+}
+
+/// Importance of a line in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Level {
+    /// With the debug level that shows it, from 1.
+    Debug(u8),
+    /// As it should be.
+    Info,
+    /// Worth knowing.
+    Notice,
+    /// Something is wrong and work goes on.
+    Warning,
+    /// Something failed.
+    Error,
+}
+
+/// Events of a worker (spec/04).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// The peers are connected.
+    Connect,
+    /// They are not any more.
+    Disconnect,
+    /// A synchronisation began.
+    SyncStart,
+    /// It is complete.
+    SyncDone,
+    /// It was interrupted.
+    SyncIntr,
+    /// Both were written apart.
+    SplitBrain,
+}
+
+/// State of a worker, for `hastctl status` and `list`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Whether the peer is connected and requests travel.
+    pub connected: bool,
+    /// Why not, in words.
+    pub reason: Option<String>,
+    /// Seconds since `connected` last changed.
+    pub since_s: u64,
+    /// Bytes in dirty extents.
+    pub dirty_bytes: u64,
+    /// Bytes of an extent.
+    pub extentsize: u32,
+    /// How many extents stay dirty.
+    pub keepdirty: u32,
+    /// State of the local disk, in a word: good, stale, detached, failed.
+    pub disk: String,
+    /// The synchronisation, if one is under way.
+    pub sync: Option<SyncStatus>,
+    /// Counters since the worker started.
+    pub reads: u64,
+    /// Writes.
+    pub writes: u64,
+    /// Deletes.
+    pub deletes: u64,
+    /// Flushes.
+    pub flushes: u64,
+    /// Writes to the bitmap on disk.
+    pub map_updates: u64,
+    /// Local errors: read, write, delete, flush.
+    pub errors: [u64; 4],
+    /// Requests: free, on the local disk, to be sent, awaiting a reply, done.
+    pub queues: [u64; 5],
+}
+
+/// A synchronisation under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncStatus {
+    /// Whether from the peer to this node.
+    pub from_peer: bool,
+    /// Whether it rests.
+    pub paused: bool,
+    /// Bytes that it had to copy at its begin.
+    pub total_bytes: u64,
+    /// Bytes that are left.
+    pub left_bytes: u64,
+    /// Bytes per second, lately.
+    pub rate: u64,
+    /// Seconds that it will take at this rate.
+    pub eta_s: Option<u64>,
+}
+
+/// From the parent to the listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToListener {
+    /// First of all.
+    Start {
+        /// User to become, if started as root.
+        user: String,
+        /// Whether a step of the confinement that fails is fatal.
+        confine: bool,
+        /// Debug level of the log.
+        debug: u8,
+        /// Milliseconds that a peer may take for its first packet.
+        patience_ms: u32,
+    },
+    /// Accept connections of this socket, too: comes with it.
+    Listen {
+        /// Its number.
+        id: u32,
+    },
+    /// Accept no more connections of that socket, and close it.
+    Forget {
+        /// Its number.
+        id: u32,
+    },
+}
+
+/// From the listener to the parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromListener {
+    /// The process is confined.
+    Ready(Box<Ready>),
+    /// A line for the log.
+    Log {
+        /// How important.
+        level: Level,
+        /// The text.
+        text: String,
+    },
+    /// A peer's first packet on a connection, which comes as descriptor.
+    Hello(Box<Hello>),
+}
+
+/// A peer's first packet, decoded and bounded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Name of the resource, at most 254 bytes.
+    pub resource: String,
+    /// The peer's protocol version (first step).
+    pub version: u8,
+    /// The token and what belongs to the second step.
+    pub second: Option<([u8; 16], PeerHello)>,
+    /// What it offers.
+    pub offer: Offer,
+}
+
+impl Message for ToWorker {
+    fn descriptors(&self) -> usize {
+        match self {
+            ToWorker::Start(start) if start.task == Task::Secondary => 2,
+            ToWorker::Connected => 1,
+            _ => 0,
+        }
+    }
+}
+
+impl Message for FromWorker {
+    fn descriptors(&self) -> usize {
+        0
+    }
+}
+
+impl Message for ToListener {
+    fn descriptors(&self) -> usize {
+        usize::from(matches!(self, ToListener::Listen { .. }))
+    }
+}
+
+impl Message for FromListener {
+    fn descriptors(&self) -> usize {
+        usize::from(matches!(self, FromListener::Hello(_)))
+    }
+}
