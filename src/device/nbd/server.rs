@@ -91,6 +91,11 @@ pub struct NbdServer {
     parts: Slab<Part>,
 }
 
+/// Replies are held back for so many rounds of the worker's loop, while those do not sleep, or
+/// until they are so many bytes: more of them then leave by one system call.
+const HOLD_ROUNDS: u32 = 8;
+const HOLD_BYTES: usize = 64 * 1024;
+
 /// Bits of a token that are the server's; the worker chooses those above.
 pub const TOKEN_BITS: u32 = 56;
 
@@ -356,20 +361,27 @@ impl NbdServer {
                 client.receiving = true;
                 client.room()
             });
-        let send = (client.sending.is_none() && !client.out.is_empty()).then(|| {
-            client.sending = Some(client.out.len());
-            let next = client.spare.take();
-            let next = next.unwrap_or_else(|| Outgoing::new(&self.pool));
-            std::mem::replace(&mut client.out, next)
-        });
-        if let Some(out) = send {
-            let token = self.token(Kind::Send, number, generation);
-            io.socket(slot, token, SocketIo::Send(out));
-        }
         if let Some(into) = receive {
             let token = self.token(Kind::Receive, number, generation);
             io.socket(slot, token, SocketIo::Receive { into });
         }
+        let Some(client) = self.clients[index].as_mut() else {
+            return;
+        };
+        if client.sending.is_some() || client.out.is_empty() {
+            return;
+        }
+        if client.out.len() < HOLD_BYTES && client.held < HOLD_ROUNDS && io.is_ready() {
+            client.held += 1;
+            return;
+        }
+        client.held = 0;
+        client.sending = Some(client.out.len());
+        let next = client.spare.take();
+        let next = next.unwrap_or_else(|| Outgoing::new(&self.pool));
+        let out = std::mem::replace(&mut client.out, next);
+        let token = self.token(Kind::Send, number, generation);
+        io.socket(slot, token, SocketIo::Send(out));
     }
 }
 
