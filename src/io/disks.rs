@@ -117,7 +117,7 @@ impl Disks {
             let (jobs, done, waker) = (jobs_in.clone(), done_out.clone(), Arc::clone(waker));
             let thread = std::thread::Builder::new()
                 .name(format!("disk{number}"))
-                .stack_size(128 * 1024)
+                .stack_size(256 * 1024)
                 .spawn(move || serve(&jobs, &done, &waker))?;
             disks.threads.push(thread);
         }

@@ -83,6 +83,8 @@ pub struct NbdServer {
     tag: Token,
     listener: Option<Slot>,
     accepting: bool,
+    /// The last accept failed: the next one waits for a later round.
+    accept_failed: bool,
     clients: Vec<Option<Client>>,
     generation: u32,
     /// Whose turn it is.
@@ -120,6 +122,7 @@ impl NbdServer {
             tag: Token::from(tag) << TOKEN_BITS,
             listener: Some(io.attach_socket(listener)?),
             accepting: false,
+            accept_failed: false,
             clients: (0..limits.clients).map(|_| None).collect(),
             generation: 0,
             turn: 0,
@@ -392,11 +395,11 @@ impl FrontEnd for NbdServer {
                 self.accepting = false;
                 match accepted {
                     Ok(fd) if self.listener.is_some() => self.welcome(io, fd),
-                    Ok(_) => {}
                     Err(error) if self.listener.is_some() => {
                         log::warn!("Unable to accept an NBD client: {error}");
+                        self.accept_failed = true;
                     }
-                    Err(_) => {}
+                    Ok(_) | Err(_) => {}
                 }
             }
             Done::Received(received) => {
@@ -500,7 +503,11 @@ impl FrontEnd for NbdServer {
         for index in 0..self.clients.len() {
             self.flush_client(io, index);
         }
-        if let Some(listener) = self.listener.filter(|_| !self.accepting) {
+        // The listening socket stays ready when descriptors are short: without the pause, the
+        // worker would do nothing but fail.
+        let pause = std::mem::take(&mut self.accept_failed);
+        let listener = self.listener.filter(|_| !self.accepting && !pause);
+        if let Some(listener) = listener {
             self.accepting = true;
             io.socket(listener, self.token(Kind::Accept, 0, 0), SocketIo::Accept);
         }
