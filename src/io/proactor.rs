@@ -113,6 +113,8 @@ pub enum SocketIo {
     Accept,
     /// Waits until there is something to read, or the other end is gone.
     Readable,
+    /// Waits until the other end is gone, whatever it has left to be read.
+    HangUp,
 }
 
 /// An operation is done.
@@ -142,6 +144,8 @@ pub enum Done {
     Accepted(std::io::Result<OwnedFd>),
     /// [`SocketIo::Readable`].
     Readable(std::io::Result<()>),
+    /// [`SocketIo::HangUp`].
+    HungUp(std::io::Result<()>),
 }
 
 /// A driver.
@@ -167,6 +171,10 @@ pub trait Proactor {
 
     /// Submits an operation on a socket.
     fn socket(&mut self, slot: Slot, token: Token, op: SocketIo);
+
+    /// Whether the next `wait` will find something done without sleeping: who has little to send
+    /// may add to it first, instead of spending a system call on each reply.
+    fn is_ready(&self) -> bool;
 
     /// Starts what was submitted, waits until an operation is done or the time is over, and
     /// appends what is done. `None`: without limit of time.

@@ -1,8 +1,8 @@
 //! The portable driver: sockets by poll(2) on the caller's thread, disks by a pool of threads.
 //!
 //! A send is tried at once and polled for only if the socket is full; a receive is tried at once
-//! only if the last one filled all the room that it was given, since otherwise nothing is likely
-//! to be there. One call of [`Proactor::wait`] thus costs one poll, and a system call for each
+//! as long as that is likely to find something: after one that filled all its room, and the more
+//! seldom the more often it was in vain. One call of [`Proactor::wait`] thus costs one poll, and a system call for each
 //! socket that is ready; the disk threads wake it once per batch, and only if it sleeps.
 
 use std::collections::VecDeque;
@@ -25,6 +25,9 @@ use super::sys;
 /// Descriptors that a driver has at most.
 const SLOTS_MAX: u16 = 1024;
 
+/// After how many receives in vain, as a power of two, one is tried again.
+const VAIN_MAX: u32 = 6;
+
 /// Disk threads that a driver may have.
 pub const THREADS_MAX: usize = 64;
 
@@ -42,6 +45,8 @@ pub struct Threads {
     disks_done: Vec<Completion>,
     polled: Vec<libc::pollfd>,
     polled_slots: Vec<Slot>,
+    /// The last `wait` had completions without looking at the sockets.
+    sockets_passed_over: bool,
 }
 
 struct Socket {
@@ -50,8 +55,12 @@ struct Socket {
     send: Option<(Token, Outgoing)>,
     accept: Option<Token>,
     readable: Option<Token>,
+    hang_up: Option<Token>,
     /// More may have arrived already than was received.
     more: bool,
+    /// After so many receives the next is tried at once; so many tries in a row were in vain.
+    try_after: u32,
+    vain: u32,
 }
 
 struct Receive {
@@ -82,6 +91,7 @@ impl Threads {
             disks_done: Vec::new(),
             polled: Vec::new(),
             polled_slots: Vec::new(),
+            sockets_passed_over: false,
         })
     }
 
@@ -110,6 +120,9 @@ impl Threads {
     fn socket_ready(&mut self, slot: Slot, revents: libc::c_short) {
         // Errors and hang-ups are found out by trying.
         let broken = revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
+        if broken && let Some(token) = self.socket_at(slot).and_then(|s| s.hang_up.take()) {
+            self.push(token, Done::HungUp(Ok(())));
+        }
         if revents & libc::POLLOUT != 0 || broken {
             self.try_send(slot);
         }
@@ -195,6 +208,19 @@ impl Threads {
         );
     }
 
+    fn receive_at_once(&mut self, slot: Slot) {
+        self.try_receive(slot);
+        let Some(socket) = self.socket_at(slot) else {
+            return;
+        };
+        if socket.receive.is_none() {
+            (socket.try_after, socket.vain) = (0, 0);
+        } else {
+            socket.try_after = (1 << socket.vain) - 1;
+            socket.vain = (socket.vain + 1).min(VAIN_MAX);
+        }
+    }
+
     fn try_accept(&mut self, slot: Slot) {
         let Some(socket) = self.socket_at(slot) else {
             return;
@@ -235,7 +261,7 @@ impl Threads {
             if socket.send.is_some() {
                 events |= libc::POLLOUT;
             }
-            if events != 0 {
+            if events != 0 || socket.hang_up.is_some() {
                 self.polled.push(sys::pollfd(socket.fd.as_raw_fd(), events));
                 self.polled_slots.push(Slot(index));
             }
@@ -288,7 +314,10 @@ impl Proactor for Threads {
             send: None,
             accept: None,
             readable: None,
+            hang_up: None,
             more: false,
+            try_after: 0,
+            vain: 0,
         });
         Ok(slot)
     }
@@ -316,6 +345,9 @@ impl Proactor for Threads {
         if let Some(token) = socket.readable {
             self.push(token, Done::Readable(Err(cancelled())));
         }
+        if let Some(token) = socket.hang_up {
+            self.push(token, Done::HungUp(Err(cancelled())));
+        }
     }
 
     fn disk(&mut self, slot: Slot, token: Token, op: DiskIo) {
@@ -335,6 +367,7 @@ impl Proactor for Threads {
                 }
                 SocketIo::Accept => Done::Accepted(Err(gone)),
                 SocketIo::Readable => Done::Readable(Err(gone)),
+                SocketIo::HangUp => Done::HungUp(Err(gone)),
             };
             return self.push(token, done);
         };
@@ -343,8 +376,10 @@ impl Proactor for Threads {
                 assert!(socket.receive.is_none(), "one receive at a time");
                 let into = into.map(|piece| piece.map(|p| pool.lease(p, Access::Exclusive)));
                 socket.receive = Some(Receive { token, into });
-                if socket.more {
-                    self.try_receive(slot);
+                if socket.more || socket.try_after == 0 {
+                    self.receive_at_once(slot);
+                } else {
+                    socket.try_after -= 1;
                 }
             }
             SocketIo::Send(out) => {
@@ -354,7 +389,12 @@ impl Proactor for Threads {
             }
             SocketIo::Accept => socket.accept = Some(token),
             SocketIo::Readable => socket.readable = Some(token),
+            SocketIo::HangUp => socket.hang_up = Some(token),
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.done.is_empty() || self.disks.has_finished()
     }
 
     fn wait(
@@ -363,19 +403,20 @@ impl Proactor for Threads {
         completions: &mut Vec<Completion>,
     ) -> std::io::Result<()> {
         self.serve_disks();
-        let timeout = if self.done.is_empty() {
+        if self.done.is_empty() {
             self.waker.sleeps();
             // What was finished before that store woke nobody.
             self.serve_disks();
-            if self.done.is_empty() {
-                timeout
-            } else {
-                Some(Duration::ZERO)
-            }
+        }
+        // Sockets are looked at every other time at least, however busy the disks are.
+        let busy = !self.done.is_empty();
+        let pass_over = busy && !self.sockets_passed_over;
+        self.sockets_passed_over = pass_over;
+        let polled = if pass_over {
+            Ok(())
         } else {
-            Some(Duration::ZERO)
+            self.poll(if busy { Some(Duration::ZERO) } else { timeout })
         };
-        let polled = self.poll(timeout);
         self.waker.awake();
         polled?;
         self.serve_disks();
