@@ -113,7 +113,7 @@ pub(crate) fn prepare(config: &Config, run: &mut Run) -> std::result::Result<(),
 
 /// The last two steps, when all threads exist.
 pub(crate) fn seal(config: &Config, run: &mut Run) -> std::result::Result<(), SandboxError> {
-    run.step(Step::ProcessLimit, limits::no_processes)?;
+    run.step(Step::ProcessLimit, || limits::no_processes(config.features))?;
     run.step(Step::SystemCalls, || {
         seccomp::install(config.kind, config.features)
     })

@@ -72,7 +72,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         call(libc::SYS_openat, &[here(), address(c"/etc/passwd")])
     }),
     attack("open the root directory", Always(&[libc::EACCES]), |_| {
-        call(libc::SYS_openat, &[here(), address(c"/"), 0o200_000])
+        call(
+            libc::SYS_openat,
+            &[here(), address(c"/"), int(libc::O_DIRECTORY)],
+        )
     }),
     attack(
         "open through an inherited descriptor",
@@ -94,7 +97,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
         |_| {
             call(
                 libc::SYS_openat,
-                &[here(), address(c"/tmp/x"), 0o102, 0o600],
+                &[
+                    here(),
+                    address(c"/tmp/x"),
+                    int(libc::O_CREAT | libc::O_RDWR),
+                    0o600,
+                ],
             )
         },
     ),
