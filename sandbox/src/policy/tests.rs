@@ -134,6 +134,7 @@ fn numbers_of_linux_are_those_of_its_headers() {
         ("F_GETFL", libc::F_GETFL.cast_unsigned()),
         ("F_SETFL", libc::F_SETFL.cast_unsigned()),
         ("F_DUPFD_CLOEXEC", libc::F_DUPFD_CLOEXEC.cast_unsigned()),
+        ("RWF_NOWAIT", libc::RWF_NOWAIT.cast_unsigned()),
         ("SOCK_CLOEXEC", libc::SOCK_CLOEXEC.cast_unsigned()),
         ("SOCK_NONBLOCK", libc::SOCK_NONBLOCK.cast_unsigned()),
         (
