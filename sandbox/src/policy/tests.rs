@@ -214,10 +214,10 @@ fn tables_for_people_name_every_rule() {
 
 #[test]
 fn documentation_holds_the_tables_of_this_policy() {
-    let text = include_str!("../../README.md");
+    let text = include_str!("../../../SECURITY.md");
     assert!(
         text.contains(&markdown()),
-        "sandbox/README.md is out of date: put the output of `cargo run -p sandbox --example \
+        "SECURITY.md is out of date: put the output of `cargo run -p sandbox --example \
          policy` between its marks"
     );
 }
