@@ -1,1 +1,6 @@
 //! To come.
+
+/// The life of a worker.
+pub fn main() -> u8 {
+    70
+}
