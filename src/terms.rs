@@ -190,6 +190,15 @@ impl std::fmt::Display for Errno {
     }
 }
 
+/// The system's reason of a failure as strerror(3) words it, without Rust's "(os error 2)".
+pub fn system_reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match (error.raw_os_error(), text.rfind(" (os error ")) {
+        (Some(_), Some(end)) => text[..end].to_owned(),
+        _ => text,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +213,14 @@ mod tests {
         assert_eq!(Errno::EOPNOTSUPP.to_wire(), 45);
         assert_eq!(Errno::from_host(libc::ENOSPC), Errno::ENOSPC);
         assert_eq!(Errno::from_host(123_456), Errno::EIO);
+    }
+
+    #[test]
+    fn system_reasons_are_the_words_of_the_system_alone() {
+        let missing = std::io::Error::from_raw_os_error(libc::ENOENT);
+        assert_eq!(system_reason(&missing), "No such file or directory");
+        let other = std::io::Error::other("cut (os error 2)");
+        assert_eq!(system_reason(&other), "cut (os error 2)");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use std::fmt;
 use crate::terms::Role;
 
 /// Length of the metadata block, in bytes; the bitmap follows it.
-pub const METADATA_BYTES: u64 = 4096;
+pub const METADATA_BYTES: u64 = METADATA_LEN as u64;
+
+/// The same, as the length of a buffer.
+pub const METADATA_LEN: usize = 4096;
 
 /// Length of an extent unless `create -e` says otherwise, in bytes.
 pub const EXTENT_BYTES_DEFAULT: u32 = 2 * 1024 * 1024;

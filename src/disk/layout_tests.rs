@@ -58,7 +58,10 @@ fn extents_that_are_no_power_of_two_or_do_not_fit_are_refused() {
     let cases = [
         (0, "multiple of sector size"),
         (256, "multiple of sector size"),
-        (1000, "Extent size (1000) is not multiple of sector size (512)."),
+        (
+            1000,
+            "Extent size (1000) is not multiple of sector size (512).",
+        ),
         (3 * MIB, "not a power of two"),
         (1 << 31, "too large"),
         (1 << 32, "too large"),
