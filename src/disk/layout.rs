@@ -193,7 +193,7 @@ pub fn map_bytes(extents: u64) -> u64 {
 }
 
 /// A sector has to be a power of two and a divisor of the metadata block.
-fn check_sectorsize(sectorsize: u32) -> Result<u64, SizeError> {
+pub(super) fn check_sectorsize(sectorsize: u32) -> Result<u64, SizeError> {
     let bytes = u64::from(sectorsize);
     if sectorsize.is_power_of_two() && (512..=METADATA_BYTES).contains(&bytes) {
         Ok(bytes)

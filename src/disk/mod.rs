@@ -1,4 +1,6 @@
 //! The local component of spec/02: metadata block, dirty bitmap, provider.
 
+pub mod create;
 pub mod layout;
+pub mod metadata;
 pub mod provider;

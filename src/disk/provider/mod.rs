@@ -45,6 +45,8 @@ pub enum Access {
     ReadOnly,
     /// To read and write, alone.
     Exclusive,
+    /// To read and write, even if somebody else uses it: for who insists on overwriting it.
+    Forced,
 }
 
 /// Whether [`Access::Exclusive`] could be had.
@@ -54,6 +56,8 @@ pub enum Lock {
     None,
     /// Held until the last descriptor of this opening is closed.
     Held,
+    /// Somebody else holds it; only with [`Access::Forced`].
+    Taken,
     /// The file system has no locks: worth a warning, as nothing keeps others away.
     Unsupported,
 }
@@ -111,19 +115,19 @@ impl Provider {
         if let Some(what) = refusal(file_type) {
             return Err(refused(what));
         }
-        let exclusive = access == Access::Exclusive;
+        let writable = access != Access::ReadOnly;
         let mut flags = libc::O_NOCTTY;
-        if exclusive {
+        if access == Access::Exclusive {
             flags |= sys::exclusive_open_flags(file_type);
         }
         // The standard library adds O_CLOEXEC.
         let file = OpenOptions::new()
             .read(true)
-            .write(exclusive)
+            .write(writable)
             .custom_flags(flags)
             .open(path)
             .map_err(|reason| match reason.raw_os_error() {
-                Some(libc::EBUSY) if exclusive => OpenError::InUse {
+                Some(libc::EBUSY) if access == Access::Exclusive => OpenError::InUse {
                     path: path.to_owned(),
                 },
                 _ => system(reason),
@@ -150,10 +154,13 @@ impl Provider {
                 reason,
             })?
         };
-        let lock = if exclusive {
-            lock(path, &file)?
-        } else {
-            Lock::None
+        let lock = match access {
+            Access::ReadOnly => Lock::None,
+            Access::Exclusive => lock(path, &file)?,
+            Access::Forced => match lock(path, &file) {
+                Err(OpenError::InUse { .. }) => Lock::Taken,
+                locked => locked?,
+            },
         };
         Ok(Provider {
             file,
