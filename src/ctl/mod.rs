@@ -1,3 +1,72 @@
 //! hastctl: commands and their output.
+//!
+//! [`run`] is the whole program but for its streams, so that tests can call it. [`args`] turns the
+//! command line into a [`args::Command`]; each command has a module of its own, which gets its
+//! options and a [`Console`] and returns an exit code of [`exit`].
 
+pub mod args;
 pub mod config;
+mod create;
+mod dump;
+pub mod exit;
+pub mod output;
+pub mod size;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use args::{Command, Common, ConfigCommand};
+use output::Console;
+
+use crate::conf::{self, Config};
+
+/// Runs a command line, the program's name included, and returns the exit code.
+pub fn run(
+    arguments: impl IntoIterator<Item = OsString>,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> u8 {
+    let command = match args::parse(arguments) {
+        Ok(command) => command,
+        Err(misuse) => {
+            // With stderr gone there is nobody left to tell; the exit code says it.
+            let _ = err.write_all(misuse.to_string().as_bytes());
+            return exit::USAGE;
+        }
+    };
+    match command {
+        Command::Create(options) => with_config(&options.common, out, err, |config, console| {
+            create::run(&options, config, console)
+        }),
+        Command::Dump(options) => with_config(&options.common, out, err, |config, console| {
+            dump::run(&options, config, console)
+        }),
+        Command::Config(ConfigCommand::Check(options)) => {
+            config::check(&options.config, options.node.as_deref(), out, err)
+        }
+        Command::Config(ConfigCommand::Print { common, format }) => {
+            config::print(&common.config, common.node.as_deref(), format, out, err)
+        }
+    }
+}
+
+/// Reads the configuration and runs a command that needs it.
+fn with_config(
+    common: &Common,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+    command: impl FnOnce(&Config, &mut Console<'_>) -> u8,
+) -> u8 {
+    match conf::load(&common.config, common.node.as_deref()) {
+        Ok(config) => {
+            let mut console = Console::new(out, err, common.debug);
+            let code = command(&config, &mut console);
+            console.finish(code)
+        }
+        Err(error) => {
+            // As above.
+            let _ = err.write_all(error.render().as_bytes());
+            error.exit_code()
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! Exit codes, those of sysexits(3).
+
+/// All went well.
+pub const OK: u8 = 0;
+/// The command line is wrong.
+pub const USAGE: u8 = 64;
+/// What the command works on is wrong: an unknown resource, sizes, metadata.
+pub const DATAERR: u8 = 65;
+/// The local component does not exist, cannot be opened or was never created.
+pub const NOINPUT: u8 = 66;
+/// Reading or writing failed.
+pub const IOERR: u8 = 74;
+/// The local component is in use; it may be free later.
+pub const TEMPFAIL: u8 = 75;
+
+/// The code of a command that did several things: the first that is not [`OK`].
+pub fn first(before: u8, now: u8) -> u8 {
+    if before == OK { now } else { before }
+}
