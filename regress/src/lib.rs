@@ -1,1 +1,4 @@
 //! The regression suite.
+
+pub mod golden;
+pub mod programs;

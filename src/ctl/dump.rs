@@ -79,6 +79,7 @@ fn read(
     }
     metadata::read(&provider, &resource.name).map_err(|error| {
         let code = match &error {
+            ReadError::Io(error) if error.is_short() => exit::DATAERR,
             ReadError::Io(_) => exit::IOERR,
             ReadError::Invalid {
                 reason: MetadataError::Blank,

@@ -103,8 +103,15 @@ pub struct IoError {
     pub what: &'static str,
     /// Of the provider.
     pub path: PathBuf,
-    /// The system's reason; [`io::ErrorKind::UnexpectedEof`] if the provider ends before.
+    /// The system's reason; [`io::ErrorKind::UnexpectedEof`] if the provider is too short.
     pub reason: io::Error,
+}
+
+impl IoError {
+    /// Whether the provider ends before what was to be read.
+    pub fn is_short(&self) -> bool {
+        self.reason.kind() == io::ErrorKind::UnexpectedEof
+    }
 }
 
 impl fmt::Display for IoError {
@@ -117,8 +124,8 @@ impl fmt::Display for IoError {
             self.what,
             self.path.display()
         )?;
-        if self.reason.kind() == io::ErrorKind::UnexpectedEof {
-            f.write_str("the provider ends before.")
+        if self.is_short() {
+            f.write_str("the provider is too short.")
         } else {
             write!(f, "{}.", system_reason(&self.reason))
         }

@@ -78,7 +78,7 @@ fn reading_beyond_the_end_is_an_error_and_not_a_short_read() {
     assert_eq!(
         error.to_string(),
         format!(
-            "Unable to read metadata from {}: the provider ends before.",
+            "Unable to read metadata from {}: the provider is too short.",
             provider.path().display()
         )
     );

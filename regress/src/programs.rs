@@ -1,0 +1,57 @@
+//! The programs under test, built as the tests themselves are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Path of `hastd` or `hastctl`.
+///
+/// Cargo builds no binaries of other packages for a test, so the first call does; it takes a
+/// moment when they are up to date.
+///
+/// # Panics
+/// If they do not build.
+pub fn program(name: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(build).join(name)
+}
+
+/// Builds the binaries and returns the directory that holds them.
+fn build() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    // target/<profile>/deps/<test>
+    let directory = test
+        .ancestors()
+        .nth(2)
+        .expect("tests lie in the deps directory of their profile")
+        .to_owned();
+    let profile = match directory.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(profile) => profile,
+    };
+    let target = directory.parent().unwrap_or(&directory);
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "hast",
+            "--bins",
+            "--profile",
+            profile,
+        ])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(workspace())
+        .status()
+        .expect("cargo runs");
+    assert!(status.success(), "the programs do not build: {status}");
+    directory
+}
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
+}
