@@ -113,6 +113,8 @@ pub enum SocketIo {
     Accept,
     /// Waits until there is something to read, or the other end is gone.
     Readable,
+    /// Waits until the other end is gone, whatever it has left to be read.
+    HangUp,
 }
 
 /// An operation is done.
@@ -142,6 +144,8 @@ pub enum Done {
     Accepted(std::io::Result<OwnedFd>),
     /// [`SocketIo::Readable`].
     Readable(std::io::Result<()>),
+    /// [`SocketIo::HangUp`].
+    HungUp(std::io::Result<()>),
 }
 
 /// A driver.

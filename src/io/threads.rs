@@ -42,6 +42,8 @@ pub struct Threads {
     disks_done: Vec<Completion>,
     polled: Vec<libc::pollfd>,
     polled_slots: Vec<Slot>,
+    /// The last `wait` had completions without looking at the sockets.
+    sockets_passed_over: bool,
 }
 
 struct Socket {
@@ -50,6 +52,7 @@ struct Socket {
     send: Option<(Token, Outgoing)>,
     accept: Option<Token>,
     readable: Option<Token>,
+    hang_up: Option<Token>,
     /// More may have arrived already than was received.
     more: bool,
 }
@@ -82,6 +85,7 @@ impl Threads {
             disks_done: Vec::new(),
             polled: Vec::new(),
             polled_slots: Vec::new(),
+            sockets_passed_over: false,
         })
     }
 
@@ -110,6 +114,9 @@ impl Threads {
     fn socket_ready(&mut self, slot: Slot, revents: libc::c_short) {
         // Errors and hang-ups are found out by trying.
         let broken = revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0;
+        if broken && let Some(token) = self.socket_at(slot).and_then(|s| s.hang_up.take()) {
+            self.push(token, Done::HungUp(Ok(())));
+        }
         if revents & libc::POLLOUT != 0 || broken {
             self.try_send(slot);
         }
@@ -235,7 +242,7 @@ impl Threads {
             if socket.send.is_some() {
                 events |= libc::POLLOUT;
             }
-            if events != 0 {
+            if events != 0 || socket.hang_up.is_some() {
                 self.polled.push(sys::pollfd(socket.fd.as_raw_fd(), events));
                 self.polled_slots.push(Slot(index));
             }
@@ -288,6 +295,7 @@ impl Proactor for Threads {
             send: None,
             accept: None,
             readable: None,
+            hang_up: None,
             more: false,
         });
         Ok(slot)
@@ -316,6 +324,9 @@ impl Proactor for Threads {
         if let Some(token) = socket.readable {
             self.push(token, Done::Readable(Err(cancelled())));
         }
+        if let Some(token) = socket.hang_up {
+            self.push(token, Done::HungUp(Err(cancelled())));
+        }
     }
 
     fn disk(&mut self, slot: Slot, token: Token, op: DiskIo) {
@@ -335,6 +346,7 @@ impl Proactor for Threads {
                 }
                 SocketIo::Accept => Done::Accepted(Err(gone)),
                 SocketIo::Readable => Done::Readable(Err(gone)),
+                SocketIo::HangUp => Done::HungUp(Err(gone)),
             };
             return self.push(token, done);
         };
@@ -354,6 +366,7 @@ impl Proactor for Threads {
             }
             SocketIo::Accept => socket.accept = Some(token),
             SocketIo::Readable => socket.readable = Some(token),
+            SocketIo::HangUp => socket.hang_up = Some(token),
         }
     }
 
@@ -363,19 +376,20 @@ impl Proactor for Threads {
         completions: &mut Vec<Completion>,
     ) -> std::io::Result<()> {
         self.serve_disks();
-        let timeout = if self.done.is_empty() {
+        if self.done.is_empty() {
             self.waker.sleeps();
             // What was finished before that store woke nobody.
             self.serve_disks();
-            if self.done.is_empty() {
-                timeout
-            } else {
-                Some(Duration::ZERO)
-            }
+        }
+        // Sockets are looked at every other time at least, however busy the disks are.
+        let busy = !self.done.is_empty();
+        let pass_over = busy && !self.sockets_passed_over;
+        self.sockets_passed_over = pass_over;
+        let polled = if pass_over {
+            Ok(())
         } else {
-            Some(Duration::ZERO)
+            self.poll(if busy { Some(Duration::ZERO) } else { timeout })
         };
-        let polled = self.poll(timeout);
         self.waker.awake();
         polled?;
         self.serve_disks();

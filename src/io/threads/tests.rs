@@ -481,3 +481,16 @@ fn connections_are_accepted_and_readiness_is_told() {
         Done::Readable(Ok(()))
     ));
 }
+
+#[test]
+fn a_hang_up_is_told_though_nothing_is_received() {
+    let (_pool, mut io) = driver();
+    let (slot, mut theirs) = connected(&mut io);
+    io.socket(slot, 1, SocketIo::HangUp);
+    theirs.write_all(b"unread").unwrap();
+    let mut done = Vec::new();
+    io.wait(Some(Duration::ZERO), &mut done).unwrap();
+    assert!(done.is_empty());
+    drop(theirs);
+    assert!(matches!(wait_for(&mut io, 1)[0].done, Done::HungUp(Ok(()))));
+}
