@@ -11,7 +11,10 @@ fuzz_target!(|bytes: &[u8]| {
     match parse_str(&text, "fuzz", Format::Conf, &node) {
         Ok(config) => {
             let printed = print::conf(&config, "nodea");
-            assert_eq!(parse_str(&printed, "printed", Format::Conf, &node), Ok(config));
+            assert_eq!(
+                parse_str(&printed, "printed", Format::Conf, &node),
+                Ok(config)
+            );
         }
         Err(error) => assert!(!error.render().is_empty()),
     }

@@ -10,8 +10,12 @@ fuzz_target!(|bytes: &[u8]| {
     let node = Identity::Explicit("nodea".to_owned());
     match parse_str(&text, "fuzz", Format::Toml, &node) {
         Ok(config) => {
-            let printed = print::toml(&config, "nodea").expect("every configuration can be printed");
-            assert_eq!(parse_str(&printed, "printed", Format::Toml, &node), Ok(config));
+            let printed =
+                print::toml(&config, "nodea").expect("every configuration can be printed");
+            assert_eq!(
+                parse_str(&printed, "printed", Format::Toml, &node),
+                Ok(config)
+            );
         }
         Err(error) => assert!(!error.render().is_empty()),
     }

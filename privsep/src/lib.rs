@@ -11,7 +11,7 @@
 //! * [`supervise`]: the parent learns how a child ended, when to start the next and how to end one.
 //!
 //! The crate knows nothing of what the processes do. `unsafe` lives in `process::exec`,
-//! `process::inherited` and `channel::socket` only.
+//! `process::inherited`, `channel::socket` and `audit::borrow` only.
 
 pub mod audit;
 pub mod channel;

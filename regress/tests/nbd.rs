@@ -502,7 +502,7 @@ fn fio_kib_s(uri: &str, job: &[&str]) -> u64 {
         &uri,
         "--size=256m",
         "--time_based",
-        "--runtime=4",
+        "--runtime=1",
         "--output-format=json",
     ];
     args.extend(job);
@@ -557,11 +557,16 @@ fn speed_against_qemu_nbd() {
         std::thread::yield_now();
     }
     for (name, job) in jobs {
-        let ours = fio_kib_s(&worker.uri(), job);
-        let theirs = fio_kib_s(&bare, job);
-        let ratio =
-            f64::from(u32::try_from(ours).unwrap()) / f64::from(u32::try_from(theirs).unwrap());
-        eprintln!("{name}: {ours} KiB/s, qemu-nbd {theirs} KiB/s: {ratio:.2}");
+        // Interleaved, so that whatever else the machine does meets both.
+        let mut rounds: Vec<(u64, u64)> = (0..5)
+            .map(|_| (fio_kib_s(&worker.uri(), job), fio_kib_s(&bare, job)))
+            .collect();
+        rounds.sort_unstable();
+        let ours = rounds[2].0;
+        rounds.sort_unstable_by_key(|round| round.1);
+        let theirs = rounds[2].1;
+        let percent = ours * 100 / theirs;
+        eprintln!("{name}: {ours} KiB/s, qemu-nbd {theirs} KiB/s: {percent} %");
     }
     qemu.kill().unwrap();
     qemu.wait().unwrap();

@@ -60,10 +60,12 @@ pub enum Error {
         /// The system's reason.
         reason: String,
     },
-    /// The file is larger than [`super::FILE_MAX_BYTES`].
+    /// The file is larger than [`super::Format::max_bytes`].
     TooLarge {
         /// The file.
         path: String,
+        /// The bound, in bytes.
+        max_bytes: usize,
     },
     /// Nobody said which node this is.
     Identity(IdentityError),
@@ -97,10 +99,9 @@ impl Error {
                 "Unable to {action} configuration file {}: {reason}.",
                 printable(path)
             )],
-            Error::TooLarge { path } => vec![format!(
-                "Configuration file {} is larger than {} bytes.",
-                printable(path),
-                super::FILE_MAX_BYTES
+            Error::TooLarge { path, max_bytes } => vec![format!(
+                "Configuration file {} is larger than {max_bytes} bytes.",
+                printable(path)
             )],
             Error::Identity(error) => vec![error.to_string()],
             Error::Invalid {

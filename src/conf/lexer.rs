@@ -58,20 +58,24 @@ const EXPECTED_CHARS: &str =
 /// Cuts a text into tokens.
 pub(super) struct Lexer<'a> {
     text: &'a str,
+    /// Behind the byte order mark, with which some editors begin a file.
+    start: usize,
     at: usize,
 }
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str) -> Lexer<'a> {
-        // Some editors begin a file with a byte order mark.
-        let at = if text.starts_with('\u{feff}') { 3 } else { 0 };
-        Lexer { text, at }
+        let start = text.len() - text.trim_start_matches('\u{feff}').len();
+        Lexer {
+            text,
+            start,
+            at: start,
+        }
     }
 
     /// The next token; [`Kind::End`] for ever at the end.
     pub(super) fn next(&mut self, sink: &mut Sink<'_>) -> Token<'a> {
-        let mut first_on_line =
-            self.at <= 3 && self.text[..self.at].trim_matches('\u{feff}').is_empty();
+        let mut first_on_line = self.at == self.start;
         loop {
             first_on_line |= self.skip_blanks();
             let start = self.at;

@@ -1,7 +1,7 @@
 //! hast.conf (spec/03): grammar, model, diagnostics.
 //!
-//! A file becomes a [`Config`] in two steps, the same for both formats: [`parser`] or
-//! [`toml_format`] turns the text into a document of sections and statements, [`resolve`] turns
+//! A file becomes a [`Config`] in two steps, the same for both formats: `parser` or
+//! `toml_format` turns the text into a document of sections and statements, `resolve` turns
 //! that into what applies to one node. Errors of both steps are collected, so that one run shows
 //! all of them.
 
@@ -29,9 +29,6 @@ pub use diff::{Changes, diff};
 pub use identity::{Identity, IdentityError};
 pub use model::Config;
 
-/// Size of a configuration file at most, in bytes.
-pub const FILE_MAX_BYTES: usize = 16 * 1024 * 1024;
-
 /// How a configuration is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -42,6 +39,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// Size of a file at most, in bytes. The TOML parser takes up to 350 times the size of a file
+    /// that is full of errors, hence the smaller bound there; it still holds thousands of
+    /// resources.
+    pub const fn max_bytes(self) -> usize {
+        match self {
+            Format::Conf => 16 * 1024 * 1024,
+            Format::Toml => 2 * 1024 * 1024,
+        }
+    }
+
     /// TOML for files named so, hast.conf for all others.
     pub fn of(path: &Path) -> Format {
         let toml = path
@@ -66,14 +73,15 @@ pub fn load(path: &Path, node: Option<&str>) -> Result<Config, Error> {
 /// As [`load`].
 pub fn load_as(path: &Path, identity: &Identity) -> Result<Config, Error> {
     let name = path.display().to_string();
-    let bytes = read(path, &name)?;
+    let format = Format::of(path);
+    let bytes = read(path, &name, format.max_bytes())?;
     // Comments may hold anything, as in the original; elsewhere both formats refuse the
     // replacement character that stands for what is not UTF-8.
     let text = String::from_utf8_lossy(&bytes);
-    parse_str(&text, &name, Format::of(path), identity)
+    parse_str(&text, &name, format, identity)
 }
 
-fn read(path: &Path, name: &str) -> Result<Vec<u8>, Error> {
+fn read(path: &Path, name: &str, max_bytes: usize) -> Result<Vec<u8>, Error> {
     let failed = |action, error: &std::io::Error| Error::File {
         action,
         path: name.to_owned(),
@@ -85,15 +93,21 @@ fn read(path: &Path, name: &str) -> Result<Vec<u8>, Error> {
     let file = File::open(path).map_err(|error| failed("open", &error))?;
     let mut bytes = Vec::new();
     // One byte more than may be: to notice that there is more.
-    file.take(FILE_MAX_BYTES as u64 + 1)
+    file.take(max_bytes as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| failed("read", &error))?;
-    if bytes.len() > FILE_MAX_BYTES {
+    check_size(bytes.len(), name, max_bytes)?;
+    Ok(bytes)
+}
+
+fn check_size(size: usize, name: &str, max_bytes: usize) -> Result<(), Error> {
+    if size > max_bytes {
         return Err(Error::TooLarge {
             path: name.to_owned(),
+            max_bytes,
         });
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// The configuration in `text` as it applies to that node. `file` is for messages only.
@@ -106,11 +120,7 @@ pub fn parse_str(
     format: Format,
     identity: &Identity,
 ) -> Result<Config, Error> {
-    if text.len() > FILE_MAX_BYTES {
-        return Err(Error::TooLarge {
-            path: file.to_owned(),
-        });
-    }
+    check_size(text.len(), file, format.max_bytes())?;
     let mut sink = diagnostic::Sink::new(file, text);
     let document = match format {
         Format::Conf => parser::parse(text, &mut sink),

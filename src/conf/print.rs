@@ -1,6 +1,6 @@
 //! The effective configuration as text.
 //!
-//! What [`conf`] and [`toml`] print parses, on the node whose name they were given, to the same
+//! What [`conf()`] and [`toml()`] print parses, on the node whose name they were given, to the same
 //! [`Config`]. Default listen addresses are left out there, since a configured address that the
 //! kernel cannot serve is an error and a default one is not.
 

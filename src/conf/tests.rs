@@ -182,6 +182,13 @@ fn one_run_shows_every_error_with_line_marker_and_what_was_expected() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_the_text() {
+    assert!(conf("\u{feff}control /c\n").is_ok());
+    assert!(toml("\u{feff}control = \"/c\"\n").is_ok());
+    assert!(conf("control \u{feff}/c\n").is_err());
+}
+
+#[test]
 fn a_missing_brace_is_one_error_if_the_rest_is_right() {
     for text in [
         "resource a\n\tlocal /l\n\ton nodea { remote none }\n}\n",
@@ -232,12 +239,17 @@ fn a_file_that_cannot_be_opened_or_read_says_why_and_ends_with_ex_osfile() {
 #[test]
 fn a_file_of_unreasonable_size_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("x.conf");
-    let file = std::fs::File::create(&path).unwrap();
-    file.set_len(super::FILE_MAX_BYTES as u64 + 1).unwrap();
-    let error = super::load(&path, Some("a")).unwrap_err();
-    assert!(matches!(error, Error::TooLarge { .. }));
-    assert_eq!(error.exit_code(), 78);
+    for (name, format) in [("x.conf", Format::Conf), ("x.toml", Format::Toml)] {
+        let path = directory.path().join(name);
+        let size = format.max_bytes() + 1;
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(size.try_into().unwrap()).unwrap();
+        let error = super::load(&path, Some("a")).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { .. }), "{error:?}");
+        assert_eq!(error.exit_code(), 78);
+        assert!(parse_str(&" ".repeat(size), "x", format, &node("a")).is_err());
+        assert!(parse_str(&" ".repeat(size - 1), "x", format, &node("a")).is_ok());
+    }
 }
 
 #[test]

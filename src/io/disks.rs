@@ -3,7 +3,9 @@
 //!
 //! How many jobs a thread is given at once follows from how long they took lately: with a cached
 //! file, waking a thread costs more than the work, so one gets many; with a real disk each gets
-//! one, so that they wait in parallel.
+//! one, so that they wait in parallel. Writes through Linux's page cache go one batch at a time:
+//! a file's lock admits one anyway, and those that come meanwhile make the next batch. Only if a
+//! batch takes long, because it waits for the disk after all, do others start beside it.
 //!
 //! Flushes of a disk are grouped: one runs at a time, and all that are asked for meanwhile are
 //! answered by the next. `fua` writes are writes that then join such a group.
@@ -12,6 +14,7 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -27,6 +30,9 @@ const BATCHES: usize = 256;
 /// How long a thread should have work for when it is woken, in nanoseconds: some ten times what
 /// waking it costs.
 const BATCH_TARGET_NS: u64 = 60_000;
+
+/// How long a batch of cached writes may take until others start beside it.
+const LANE_PATIENCE: Duration = Duration::from_millis(1);
 
 /// Longest read that the main thread tries by itself, in bytes; longer ones are worth a thread.
 #[cfg(target_os = "linux")]
@@ -48,6 +54,8 @@ struct Registered {
     /// A flush failed: none can succeed any more.
     flush_failed: Option<Errno>,
     detached: bool,
+    /// Writes end in the page cache.
+    cached: bool,
     inline: Inline,
 }
 
@@ -61,11 +69,22 @@ enum Inline {
     After { skip: u32, futile: u32 },
 }
 
+/// Writes through the page cache.
+#[derive(Default)]
+struct Lane {
+    staged: VecDeque<Job>,
+    /// Batches that the threads have.
+    batches: usize,
+    /// When the last one of them was handed over.
+    since: Option<Instant>,
+}
+
 /// All disks of a driver, and their threads.
 pub(super) struct Disks {
     pool: Pool,
     disks: Vec<Option<Registered>>,
     staged: VecDeque<Job>,
+    lane: Lane,
     spare: Vec<Batch>,
     jobs: Option<Sender<Batch>>,
     done: Receiver<Batch>,
@@ -86,6 +105,7 @@ impl Disks {
             pool: pool.clone(),
             disks: Vec::new(),
             staged: VecDeque::new(),
+            lane: Lane::default(),
             spare: Vec::with_capacity(BATCHES),
             jobs: Some(jobs),
             done,
@@ -97,7 +117,7 @@ impl Disks {
             let (jobs, done, waker) = (jobs_in.clone(), done_out.clone(), Arc::clone(waker));
             let thread = std::thread::Builder::new()
                 .name(format!("disk{number}"))
-                .stack_size(128 * 1024)
+                .stack_size(256 * 1024)
                 .spawn(move || serve(&jobs, &done, &waker))?;
             disks.threads.push(thread);
         }
@@ -109,6 +129,7 @@ impl Disks {
         let flags = fcntl(disk.fd().as_fd(), FcntlArg::F_GETFL)?;
         // A direct read waits for the disk whatever it is told.
         let direct = OFlag::from_bits_truncate(flags).contains(OFlag::O_DIRECT);
+        let cached = cfg!(target_os = "linux") && !direct;
         let index = usize::from(slot.0);
         if self.disks.len() <= index {
             self.disks.resize_with(index + 1, || None);
@@ -120,10 +141,11 @@ impl Disks {
             waiting: Vec::new(),
             flush_failed: None,
             detached: false,
-            inline: if direct || !cfg!(target_os = "linux") {
-                Inline::Never
-            } else {
+            cached,
+            inline: if cached {
                 Inline::After { skip: 0, futile: 0 }
+            } else {
+                Inline::Never
             },
         });
         Ok(())
@@ -197,7 +219,13 @@ impl Disks {
             DiskIo::Delete { offset, length } => (offset, Work::Delete(length), false),
         };
         disk.outstanding += 1;
-        self.staged.push_back(Job {
+        let lane = disk.cached && matches!(work, Work::Write(_) | Work::WriteBytes(_));
+        let staged = if lane {
+            &mut self.lane.staged
+        } else {
+            &mut self.staged
+        };
+        staged.push_back(Job {
             slot,
             disk: Arc::clone(&disk.disk),
             token,
@@ -237,7 +265,6 @@ impl Disks {
 
     /// Hands what is staged to the threads.
     pub(super) fn dispatch(&mut self) {
-        let Some(jobs) = &self.jobs else { return };
         let share = BATCH_TARGET_NS / self.cost_ns.max(1);
         let share = usize::try_from(share).unwrap_or(BATCH_JOBS_MAX);
         let share = share.clamp(1, BATCH_JOBS_MAX);
@@ -256,10 +283,39 @@ impl Disks {
                     break;
                 }
             }
-            if let Err(refused) = jobs.try_send(batch) {
-                unreachable!("the channel holds all batches and the threads live: {refused}");
-            }
+            self.hand_over(batch);
         }
+        while !self.lane.staged.is_empty() && self.lane_is_free() {
+            let Some(mut batch) = self.spare.pop() else {
+                return;
+            };
+            let count = self.lane.staged.len().min(BATCH_JOBS_MAX);
+            batch.jobs.extend(self.lane.staged.drain(..count));
+            batch.lane = true;
+            self.lane.batches += 1;
+            self.lane.since = Some(Instant::now());
+            self.hand_over(batch);
+        }
+    }
+
+    fn lane_is_free(&self) -> bool {
+        let slow = |since: Instant| since.elapsed() > LANE_PATIENCE;
+        self.lane.batches == 0
+            || (self.lane.batches < self.threads.len() && self.lane.since.is_some_and(slow))
+    }
+
+    fn hand_over(&self, batch: Batch) {
+        let Some(jobs) = &self.jobs else {
+            unreachable!("the channel is closed only when the disks are dropped");
+        };
+        if let Err(refused) = jobs.try_send(batch) {
+            unreachable!("the channel holds all batches and the threads live: {refused}");
+        }
+    }
+
+    /// Whether there is something to collect.
+    pub(super) fn has_finished(&self) -> bool {
+        !self.done.is_empty()
     }
 
     /// Collects what the threads have finished.
@@ -271,7 +327,9 @@ impl Disks {
             };
             let count = batch.jobs.len() as u64;
             let flush = matches!(batch.jobs.first(), Some(job) if matches!(job.work, Work::Flush));
-            if !flush && count > 0 {
+            if std::mem::take(&mut batch.lane) {
+                self.lane.batches -= 1;
+            } else if !flush && count > 0 {
                 let cost_ns = u64::try_from(batch.elapsed.as_nanos()).unwrap_or(u64::MAX) / count;
                 // One slow job among many must not hide the others' speed for long.
                 self.cost_ns = (self.cost_ns / 8).saturating_mul(7) + cost_ns.min(1 << 30) / 8;
@@ -373,7 +431,7 @@ impl Drop for Disks {
         }
         let mut rest = Vec::new();
         self.collect(&mut rest);
-        for job in self.staged.drain(..) {
+        for job in self.staged.drain(..).chain(self.lane.staged.drain(..)) {
             if let Work::Read(lease) | Work::Write(lease) = job.work {
                 self.pool.end(lease);
             }

@@ -84,6 +84,8 @@ impl Job {
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) jobs: Vec<Job>,
+    /// Writes through the page cache.
+    pub(super) lane: bool,
     /// How long it took.
     pub(super) elapsed: Duration,
 }

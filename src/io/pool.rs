@@ -153,7 +153,7 @@ impl Pool {
                 None,
                 length,
                 ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
+                MapFlags::MAP_PRIVATE,
             )
         }?;
         // Huge pages would charge 2 MiB for the first touched buffer.

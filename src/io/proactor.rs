@@ -172,6 +172,10 @@ pub trait Proactor {
     /// Submits an operation on a socket.
     fn socket(&mut self, slot: Slot, token: Token, op: SocketIo);
 
+    /// Whether the next `wait` will find something done without sleeping: who has little to send
+    /// may add to it first, instead of spending a system call on each reply.
+    fn is_ready(&self) -> bool;
+
     /// Starts what was submitted, waits until an operation is done or the time is over, and
     /// appends what is done. `None`: without limit of time.
     ///

@@ -1,8 +1,8 @@
 //! The portable driver: sockets by poll(2) on the caller's thread, disks by a pool of threads.
 //!
 //! A send is tried at once and polled for only if the socket is full; a receive is tried at once
-//! only if the last one filled all the room that it was given, since otherwise nothing is likely
-//! to be there. One call of [`Proactor::wait`] thus costs one poll, and a system call for each
+//! as long as that is likely to find something: after one that filled all its room, and the more
+//! seldom the more often it was in vain. One call of [`Proactor::wait`] thus costs one poll, and a system call for each
 //! socket that is ready; the disk threads wake it once per batch, and only if it sleeps.
 
 use std::collections::VecDeque;
@@ -24,6 +24,9 @@ use super::sys;
 
 /// Descriptors that a driver has at most.
 const SLOTS_MAX: u16 = 1024;
+
+/// After how many receives in vain, as a power of two, one is tried again.
+const VAIN_MAX: u32 = 6;
 
 /// Disk threads that a driver may have.
 pub const THREADS_MAX: usize = 64;
@@ -55,6 +58,9 @@ struct Socket {
     hang_up: Option<Token>,
     /// More may have arrived already than was received.
     more: bool,
+    /// After so many receives the next is tried at once; so many tries in a row were in vain.
+    try_after: u32,
+    vain: u32,
 }
 
 struct Receive {
@@ -202,6 +208,19 @@ impl Threads {
         );
     }
 
+    fn receive_at_once(&mut self, slot: Slot) {
+        self.try_receive(slot);
+        let Some(socket) = self.socket_at(slot) else {
+            return;
+        };
+        if socket.receive.is_none() {
+            (socket.try_after, socket.vain) = (0, 0);
+        } else {
+            socket.try_after = (1 << socket.vain) - 1;
+            socket.vain = (socket.vain + 1).min(VAIN_MAX);
+        }
+    }
+
     fn try_accept(&mut self, slot: Slot) {
         let Some(socket) = self.socket_at(slot) else {
             return;
@@ -297,6 +316,8 @@ impl Proactor for Threads {
             readable: None,
             hang_up: None,
             more: false,
+            try_after: 0,
+            vain: 0,
         });
         Ok(slot)
     }
@@ -355,8 +376,10 @@ impl Proactor for Threads {
                 assert!(socket.receive.is_none(), "one receive at a time");
                 let into = into.map(|piece| piece.map(|p| pool.lease(p, Access::Exclusive)));
                 socket.receive = Some(Receive { token, into });
-                if socket.more {
-                    self.try_receive(slot);
+                if socket.more || socket.try_after == 0 {
+                    self.receive_at_once(slot);
+                } else {
+                    socket.try_after -= 1;
                 }
             }
             SocketIo::Send(out) => {
@@ -368,6 +391,10 @@ impl Proactor for Threads {
             SocketIo::Readable => socket.readable = Some(token),
             SocketIo::HangUp => socket.hang_up = Some(token),
         }
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.done.is_empty() || self.disks.has_finished()
     }
 
     fn wait(

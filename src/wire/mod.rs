@@ -78,7 +78,8 @@
 //!
 //! [`stages::decode`] checks that the data are a block of exactly the length it is given: a write's
 //! `length`, or the length of the read that a reply belongs to. [`message::Reply`] alone does not
-//! know the latter.
+//! know the latter. A primary decodes what it receives as [`request::Response`]: a reply, or the
+//! answer to a keepalive.
 //!
 //! # Sending
 //!

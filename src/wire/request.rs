@@ -350,6 +350,42 @@ impl Reply {
     }
 }
 
+/// Whatever a secondary sends on connection B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Response {
+    /// A reply, with what is said about its data.
+    Reply(Reply, DataHead),
+    /// The answer to a keepalive: only between nodes that both offered `x-heartbeat`.
+    Heartbeat,
+}
+
+impl Response {
+    /// The response of a packet.
+    ///
+    /// # Errors
+    /// As [`Reply::decode`].
+    pub fn decode(packet: &Packet<'_>) -> Result<Response, RequestError> {
+        match Reply::decode(packet) {
+            Ok((reply, data)) => Ok(Response::Reply(reply, data)),
+            Err(RequestError::Missing("seq")) if packet.data_bytes == 0 => {
+                let heartbeat = number("x-heartbeat", packet.block.find("x-heartbeat"), Entry::u8)?;
+                match heartbeat {
+                    Some(1) => Ok(Response::Heartbeat),
+                    _ => Err(RequestError::Missing("seq")),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Appends the answer to a keepalive.
+pub fn encode_heartbeat(out: &mut Vec<u8>) {
+    packet::write(out, PROTOCOL_VERSION, |pairs| {
+        pairs.u8("x-heartbeat", 1);
+    });
+}
+
 #[cfg(test)]
 #[path = "request_tests.rs"]
 mod tests;

@@ -227,6 +227,32 @@ fn replies_that_make_no_sense_are_refused() {
     );
 }
 
+#[test]
+fn a_heartbeat_is_neither_a_reply_nor_an_error() {
+    let mut out = Vec::new();
+    encode_heartbeat(&mut out);
+    let packet = Packet::parse(&out, Limits::PEER).unwrap();
+    assert_eq!(Response::decode(&packet), Ok(Response::Heartbeat));
+    out.clear();
+    let reply = Reply {
+        seq: 3,
+        error: Some(Errno::EIO),
+        received: false,
+    };
+    reply.encode(&DataHead::EMPTY, &mut out);
+    let packet = Packet::parse(&out, Limits::PEER).unwrap();
+    assert_eq!(
+        Response::decode(&packet),
+        Ok(Response::Reply(reply, DataHead::EMPTY))
+    );
+    out.clear();
+    packet::write(&mut out, 2, |pairs| {
+        pairs.u8("x-heartbeat", 0);
+    });
+    let packet = Packet::parse(&out, Limits::PEER).unwrap();
+    assert_eq!(Response::decode(&packet), Err(RequestError::Missing("seq")));
+}
+
 fn any_request() -> impl Strategy<Value = (Request, DataHead)> {
     let numbers = (
         1u64..,

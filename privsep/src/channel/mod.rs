@@ -11,7 +11,7 @@
 //! heard: what it sent last is received before [`ChannelError::Closed`].
 //!
 //! Neither end waits unless asked: [`Channel::send`] queues what the socket does not take, up to
-//! [`QUEUE_MESSAGES_MAX`] messages, [`Channel::flush`] sends it later; [`Channel::try_receive`]
+//! [`QUEUE_MESSAGES_MAX`] messages or [`QUEUE_BYTES_MAX`], [`Channel::flush`] sends it later; [`Channel::try_receive`]
 //! returns nothing when there is nothing. [`AsFd`] gives the socket for poll(2).
 
 mod socket;
@@ -41,6 +41,10 @@ pub const DESCRIPTORS_MAX: usize = 4;
 
 /// Most messages that wait to be sent. A peer that lets more pile up does not read its channel.
 pub const QUEUE_MESSAGES_MAX: usize = 256;
+
+/// Most bytes that wait to be sent: sixteen messages of the largest size, so that the parent of
+/// hundreds of stopped children stays small.
+pub const QUEUE_BYTES_MAX: usize = 16 * MESSAGE_BYTES_MAX;
 
 /// Buffers of the socket, in bytes: one message of the largest size and what the kernel adds.
 const SOCKET_BUFFER_BYTES: usize = MESSAGE_BYTES_MAX + 4096;
@@ -122,7 +126,7 @@ impl fmt::Display for ChannelError {
             ChannelError::Message(reason) => write!(f, "unable to send a message: {reason}"),
             ChannelError::QueueFull => write!(
                 f,
-                "the other process does not read its channel: {QUEUE_MESSAGES_MAX} messages wait"
+                "the other process does not read its channel: too many messages wait"
             ),
             ChannelError::Greeting(reason) => write!(f, "unexpected greeting: {reason}"),
             ChannelError::Malformed(error) => error.fmt(f),
@@ -267,7 +271,8 @@ where
         }
         let bytes =
             codec::encode(message).map_err(|error| ChannelError::Message(error.to_string()))?;
-        if self.queue.len() >= QUEUE_MESSAGES_MAX {
+        let queued_bytes: usize = self.queue.iter().map(|waiting| waiting.bytes.len()).sum();
+        if self.queue.len() >= QUEUE_MESSAGES_MAX || queued_bytes + bytes.len() > QUEUE_BYTES_MAX {
             return Err(self.fail(ChannelError::QueueFull));
         }
         self.queue.push_back(Outgoing { bytes, descriptors });

@@ -285,19 +285,23 @@ fn wrong_number_of_descriptors_is_never_sent() {
 
 #[test]
 fn peer_that_does_not_read_fills_the_queue_then_the_channel_dies() {
-    let (mut channel, _peer) = channels();
-    let message = Sample::Text("x".repeat(10_000));
-    let mut sent = 0;
-    let error = loop {
-        match channel.send(&message, vec![]) {
-            Ok(()) => sent += 1,
-            Err(error) => break error,
-        }
-        assert!(sent < 10_000, "the queue has no bound");
-    };
-    assert!(matches!(error, ChannelError::QueueFull));
-    assert!(sent >= QUEUE_MESSAGES_MAX);
-    assert_dead(&mut channel);
+    // Many small messages, and few large ones.
+    for (size_bytes, least) in [(1_000, QUEUE_MESSAGES_MAX), (200_000, 20)] {
+        let (mut channel, _peer) = channels();
+        let message = Sample::Text("x".repeat(size_bytes));
+        let mut sent = 0;
+        let error = loop {
+            match channel.send(&message, vec![]) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+            assert!(sent < 10_000, "the queue has no bound");
+        };
+        assert!(matches!(error, ChannelError::QueueFull));
+        assert!(sent >= least, "{sent}");
+        assert!(sent * size_bytes < 2 * QUEUE_BYTES_MAX, "{sent}");
+        assert_dead(&mut channel);
+    }
 }
 
 #[test]

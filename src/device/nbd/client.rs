@@ -70,6 +70,8 @@ pub(super) struct Client {
     pub(super) out: Outgoing,
     /// Replies on their way: their bytes at the start; `None`: none are.
     pub(super) sending: Option<usize>,
+    /// For how many rounds the replies have waited for others to join them.
+    pub(super) held: u32,
     /// For the next replies.
     pub(super) spare: Option<Outgoing>,
     /// A receive is under way.
@@ -102,6 +104,7 @@ impl Client {
             bytes: 0,
             out,
             sending: None,
+            held: 0,
             spare: Some(Outgoing::new(pool)),
             receiving: false,
             hungry: true,

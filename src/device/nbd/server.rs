@@ -83,6 +83,8 @@ pub struct NbdServer {
     tag: Token,
     listener: Option<Slot>,
     accepting: bool,
+    /// The last accept failed: the next one waits for a later round.
+    accept_failed: bool,
     clients: Vec<Option<Client>>,
     generation: u32,
     /// Whose turn it is.
@@ -90,6 +92,11 @@ pub struct NbdServer {
     requests: Slab<Request>,
     parts: Slab<Part>,
 }
+
+/// Replies are held back for so many rounds of the worker's loop, while those do not sleep, or
+/// until they are so many bytes: more of them then leave by one system call.
+const HOLD_ROUNDS: u32 = 8;
+const HOLD_BYTES: usize = 64 * 1024;
 
 /// Bits of a token that are the server's; the worker chooses those above.
 pub const TOKEN_BITS: u32 = 56;
@@ -115,6 +122,7 @@ impl NbdServer {
             tag: Token::from(tag) << TOKEN_BITS,
             listener: Some(io.attach_socket(listener)?),
             accepting: false,
+            accept_failed: false,
             clients: (0..limits.clients).map(|_| None).collect(),
             generation: 0,
             turn: 0,
@@ -356,20 +364,27 @@ impl NbdServer {
                 client.receiving = true;
                 client.room()
             });
-        let send = (client.sending.is_none() && !client.out.is_empty()).then(|| {
-            client.sending = Some(client.out.len());
-            let next = client.spare.take();
-            let next = next.unwrap_or_else(|| Outgoing::new(&self.pool));
-            std::mem::replace(&mut client.out, next)
-        });
-        if let Some(out) = send {
-            let token = self.token(Kind::Send, number, generation);
-            io.socket(slot, token, SocketIo::Send(out));
-        }
         if let Some(into) = receive {
             let token = self.token(Kind::Receive, number, generation);
             io.socket(slot, token, SocketIo::Receive { into });
         }
+        let Some(client) = self.clients[index].as_mut() else {
+            return;
+        };
+        if client.sending.is_some() || client.out.is_empty() {
+            return;
+        }
+        if client.out.len() < HOLD_BYTES && client.held < HOLD_ROUNDS && io.is_ready() {
+            client.held += 1;
+            return;
+        }
+        client.held = 0;
+        client.sending = Some(client.out.len());
+        let next = client.spare.take();
+        let next = next.unwrap_or_else(|| Outgoing::new(&self.pool));
+        let out = std::mem::replace(&mut client.out, next);
+        let token = self.token(Kind::Send, number, generation);
+        io.socket(slot, token, SocketIo::Send(out));
     }
 }
 
@@ -380,11 +395,11 @@ impl FrontEnd for NbdServer {
                 self.accepting = false;
                 match accepted {
                     Ok(fd) if self.listener.is_some() => self.welcome(io, fd),
-                    Ok(_) => {}
                     Err(error) if self.listener.is_some() => {
                         log::warn!("Unable to accept an NBD client: {error}");
+                        self.accept_failed = true;
                     }
-                    Err(_) => {}
+                    Ok(_) | Err(_) => {}
                 }
             }
             Done::Received(received) => {
@@ -488,7 +503,11 @@ impl FrontEnd for NbdServer {
         for index in 0..self.clients.len() {
             self.flush_client(io, index);
         }
-        if let Some(listener) = self.listener.filter(|_| !self.accepting) {
+        // The listening socket stays ready when descriptors are short: without the pause, the
+        // worker would do nothing but fail.
+        let pause = std::mem::take(&mut self.accept_failed);
+        let listener = self.listener.filter(|_| !self.accepting && !pause);
+        if let Some(listener) = listener {
             self.accepting = true;
             io.socket(listener, self.token(Kind::Accept, 0, 0), SocketIo::Accept);
         }

@@ -1,6 +1,6 @@
 //! The application's requests, from their arrival to their release.
 
-use super::request::{Errand, FUA_FLUSH_PART, Half, Parts, Purpose, Stage};
+use super::request::{Errand, FUA_FLUSH_PART, Half, Parts, Purpose, Req, Stage};
 use super::sync::BLOCK_OWNER;
 use super::{Mutant, Out, Primary};
 use crate::engine::event::{AppOp, AppRequest, DiskOp, FailedOp, PrimaryAction};
@@ -294,7 +294,7 @@ impl Primary {
     }
 
     /// What the application can be told now.
-    fn verdict(&mut self, req: &super::request::Req) -> Verdict {
+    fn verdict(&mut self, req: &Req) -> Verdict {
         if !req.local.is_over() {
             return Verdict::Wait;
         }
@@ -502,6 +502,15 @@ impl Primary {
 
     /// The connection is gone: whatever was on its way to the peer is in doubt.
     pub(super) fn requests_lost(&mut self, out: &mut Out) {
+        let promised = |req: &Req| req.remote == Half::Pending && req.answered && req.is_write();
+        if self.local.is_attached()
+            && self.local != Local::Stale
+            && !self.requests.in_order(promised).is_empty()
+        {
+            // The application was told, and the peer may not have it: should the peer be promoted
+            // after all, this must not go unnoticed.
+            self.bump(out);
+        }
         for slot in self.requests.in_order(|req| req.remote == Half::Pending) {
             let forgotten = self.broken.is(Mutant::InFlightForgotten);
             let req = self.requests.at(slot);

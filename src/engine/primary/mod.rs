@@ -212,6 +212,8 @@ impl Primary {
         );
         let mut meta = config.metadata;
         meta.prevrole = Role::Primary;
+        // Whoever starts a primary on such a copy has decided to use it.
+        meta.inconsistent = false;
         let extents = Extents::new(
             meta.datasize,
             meta.extentsize,

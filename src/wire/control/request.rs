@@ -183,15 +183,15 @@ impl ControlRequest {
                 other => return Err(BadControlRequest::BadRole(other)),
             },
             2 => Order::Status,
+            0..STOP => return Err(BadControlRequest::UnknownCommand(code)),
             STOP => Order::Stop,
-            STOP.. => {
+            _ => {
                 let argument = argument
                     .map(|entry| entry.str().map(str::to_owned))
                     .transpose()
                     .map_err(|_| BadControlRequest::Kind("x-arg"))?;
                 Order::Extension { code, argument }
             }
-            0..STOP => return Err(BadControlRequest::UnknownCommand(code)),
         };
         Ok(ControlRequest {
             order,

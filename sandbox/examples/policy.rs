@@ -1,0 +1,5 @@
+//! Prints the tables of descriptors and system calls, for the documentation.
+
+fn main() {
+    print!("{}", sandbox::policy::markdown());
+}

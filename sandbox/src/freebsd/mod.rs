@@ -1,0 +1,127 @@
+//! Confinement on FreeBSD.
+//!
+//! A jail around an empty directory (else chroot), the unprivileged user, limits, rights and ioctls
+//! of every descriptor, and capability mode at last. All of it binds the whole process.
+
+mod rights;
+mod sys;
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+use nix::unistd::{chdir, chroot, geteuid};
+use privsep::user;
+
+use crate::policy::descriptors_max;
+use crate::step::{Outcome, Result, Run, SandboxError, Step};
+use crate::{Config, held};
+
+pub use rights::limit_received;
+
+/// Why a privileged step is not taken.
+const NOT_ROOT: &str = "not started by root";
+
+/// The directory that becomes the root: part of every system, empty, and immutable.
+pub fn default_directory() -> PathBuf {
+    PathBuf::from("/var/empty")
+}
+
+/// All but the last two steps.
+pub(crate) fn prepare(config: &Config, run: &mut Run) -> std::result::Result<(), SandboxError> {
+    let mut count = 0;
+    run.step(Step::Descriptors, || {
+        count = held::check(config)?;
+        Ok(Outcome::InForce(Some(format!("{count} open"))))
+    })?;
+    run.set_descriptors(count);
+    run.step(Step::Root, || {
+        if geteuid().is_root() {
+            leave(&config.directory)
+        } else {
+            not_root()
+        }
+    })?;
+    run.step(Step::User, || become_user(config))?;
+    run.step(Step::Limits, || {
+        let files = rlim_t::from(descriptors_max(config.kind));
+        set_limit(Resource::RLIMIT_CORE, 0)?;
+        set_limit(Resource::RLIMIT_NOFILE, files)?;
+        Ok(Outcome::InForce(Some(format!(
+            "{files} open files, no core dumps"
+        ))))
+    })?;
+    run.step(Step::Rights, || rights::limit_held(config))
+}
+
+/// The last two steps, when all threads exist.
+pub(crate) fn seal(_config: &Config, run: &mut Run) -> std::result::Result<(), SandboxError> {
+    run.step(Step::ProcessLimit, || {
+        set_limit(Resource::RLIMIT_NPROC, 0)?;
+        Ok(Outcome::InForce(None))
+    })?;
+    run.step(Step::CapabilityMode, || {
+        capsicum::enter().map_err(|error| format!("cap_enter: {error}"))?;
+        match capsicum::get_mode() {
+            Ok(true) => Ok(Outcome::InForce(None)),
+            other => Err(format!("cap_getmode says {other:?}")),
+        }
+    })
+}
+
+fn not_root() -> Result {
+    Ok(Outcome::NotInForce(NOT_ROOT.into()))
+}
+
+/// A jail, or chroot where this system does not permit one (a jail without children, say).
+fn leave(directory: &Path) -> Result {
+    let path = directory.display();
+    let status = std::fs::metadata(directory).map_err(|error| format!("{path}: {error}"))?;
+    if !status.is_dir() || status.uid() != 0 || status.mode() & 0o022 != 0 {
+        return Err(format!(
+            "{path} must be an empty directory that belongs to root and that nobody else may \
+             write to"
+        ));
+    }
+    let detail = match sys::jail(directory) {
+        Ok(()) if sys::is_jailed().map_err(|error| format!("security.jail.jailed: {error}"))? => {
+            "jail".to_owned()
+        }
+        Ok(()) => return Err("jail succeeded, and the process is in none".into()),
+        Err(error) => {
+            chroot(directory).map_err(|error| format!("chroot {path}: {error}"))?;
+            format!("chroot, as jail failed: {error}")
+        }
+    };
+    chdir("/").map_err(|error| format!("chdir: {error}"))?;
+    match std::fs::read_dir("/").map(|entries| entries.count()) {
+        Ok(0) => Ok(Outcome::InForce(Some(detail))),
+        Ok(count) => Err(format!("{path} holds {count} entries")),
+        Err(error) => Err(format!("{path} cannot be read: {error}")),
+    }
+}
+
+fn become_user(config: &Config) -> Result {
+    match &config.user {
+        Some(user) => match user::become_user(user).map_err(|error| error.to_string())? {
+            user::Outcome::Dropped => Ok(Outcome::InForce(Some(user.name.clone()))),
+            user::Outcome::NotRoot => not_root(),
+        },
+        None if geteuid().is_root() => {
+            Err("started by root, and no user to become is configured".into())
+        }
+        None => not_root(),
+    }
+}
+
+fn set_limit(resource: Resource, limit: rlim_t) -> std::result::Result<(), String> {
+    // What is already lower stays.
+    let (_, hard) = getrlimit(resource).map_err(|error| format!("{resource:?}: {error}"))?;
+    let limit = limit.min(hard);
+    setrlimit(resource, limit, limit).map_err(|error| format!("{resource:?}: {error}"))?;
+    match getrlimit(resource) {
+        Ok(found) if found == (limit, limit) => Ok(()),
+        Ok(found) => Err(format!("{resource:?} is {found:?} instead of {limit}")),
+        Err(error) => Err(format!("{resource:?}: {error}")),
+    }
+}

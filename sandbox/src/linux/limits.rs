@@ -1,0 +1,41 @@
+//! Resource limits.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::policy::{Features, Kind, descriptors_max};
+use crate::step::{Outcome, Result};
+
+/// No core dumps; no more open files than the kind may hold.
+pub(super) fn descriptors_and_cores(kind: Kind) -> Result {
+    let files = u64::from(descriptors_max(kind));
+    set(Resource::RLIMIT_CORE, 0)?;
+    set(Resource::RLIMIT_NOFILE, files)?;
+    Ok(Outcome::InForce(Some(format!(
+        "{files} open files, no core dumps"
+    ))))
+}
+
+/// No further process, and no further thread.
+pub(super) fn no_processes(features: Features) -> Result {
+    if features.io_uring {
+        // The kernel makes threads for a ring as it needs them, under the limit of its owner: a
+        // request that would block fails where it cannot.
+        return Ok(Outcome::NotInForce(
+            "io_uring needs threads of the kernel; the filter forbids to make others".into(),
+        ));
+    }
+    set(Resource::RLIMIT_NPROC, 0)?;
+    Ok(Outcome::InForce(None))
+}
+
+fn set(resource: Resource, limit: u64) -> std::result::Result<(), String> {
+    // What is already lower stays.
+    let (_, hard) = getrlimit(resource).map_err(|error| format!("{resource:?}: {error}"))?;
+    let limit = limit.min(hard);
+    setrlimit(resource, limit, limit).map_err(|error| format!("{resource:?}: {error}"))?;
+    match getrlimit(resource) {
+        Ok(found) if found == (limit, limit) => Ok(()),
+        Ok(found) => Err(format!("{resource:?} is {found:?} instead of {limit}")),
+        Err(error) => Err(format!("{resource:?}: {error}")),
+    }
+}
