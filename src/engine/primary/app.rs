@@ -3,6 +3,7 @@
 use super::request::{Errand, FUA_FLUSH_PART, Half, Parts, Purpose, Req, Stage};
 use super::sync::BLOCK_OWNER;
 use super::{Mutant, Out, Primary};
+use crate::engine::flushed;
 use crate::engine::event::{AppOp, AppRequest, DiskOp, FailedOp, PrimaryAction};
 use crate::engine::ranges::Access;
 use crate::engine::states::{Link, Local};
@@ -225,6 +226,7 @@ impl Primary {
             self.read_local_done(slot, result, out);
             return;
         }
+        let result = if app.op == AppOp::Flush { flushed(result) } else { result };
         self.requests.at(slot).local = Half::Done;
         if let Err(error) = result {
             self.write_failed(slot, error, out);

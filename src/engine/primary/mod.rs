@@ -51,6 +51,7 @@ use super::event::{
     Time,
 };
 use super::extents::Extents;
+use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Link, LinkEvent, Local, LocalEvent, Sync};
@@ -393,10 +394,10 @@ impl Primary {
             Some(Purpose::Request(slot)) => self.request_local_done(slot, result, out),
             Some(Purpose::Block(slot)) => self.block_local_done(slot, result, out),
             Some(Purpose::Map) => self.map_written(result, out),
-            Some(Purpose::MapFlush) => self.map_flushed(result, out),
+            Some(Purpose::MapFlush) => self.map_flushed(flushed(result), out),
             Some(Purpose::Meta) => self.meta_written(result, out),
-            Some(Purpose::MetaFlush) => self.meta_flushed(result, out),
-            Some(Purpose::Clean) => self.clean_local_done(result, out),
+            Some(Purpose::MetaFlush) => self.meta_flushed(flushed(result), out),
+            Some(Purpose::Clean) => self.clean_local_done(flushed(result), out),
             None => unreachable!("drivers answer with the op that they were given"),
         }
     }
