@@ -179,7 +179,18 @@ impl World {
         self.set_parameters(self.scenario.parameters);
         let load = self.rng.around(3 * SECOND);
         self.clock.after(load, Event::Quiet);
-        self.clock.after(CONVERGENCE_LIMIT, Event::Verdict);
+        // One extent after the other may have to be copied, over a slow network.
+        let round = 4 * self.scenario.net.latency_us
+            + 4 * self
+                .scenario
+                .disks
+                .iter()
+                .map(|disk| disk.latency_us)
+                .max()
+                .unwrap_or(0);
+        let copying = u64::from(self.scenario.extents()) * round;
+        self.clock
+            .after(CONVERGENCE_LIMIT + copying, Event::Verdict);
     }
 
     fn is_well(&self) -> bool {
@@ -226,6 +237,12 @@ impl World {
 
     /// The time within which the cluster must have converged is over.
     pub fn verdict(&mut self) {
+        let states = self.states();
+        self.fail("convergence", states);
+    }
+
+    /// What the workers are at, for the report of a failure.
+    pub fn states(&self) -> String {
         let open: Vec<usize> = self.nodes.iter().map(|node| node.device.open()).collect();
         let states: Vec<String> = self
             .nodes
@@ -235,12 +252,9 @@ impl World {
                 Worker::Primary(worker) => {
                     format!("{:?} last {:?}", worker.engine.status(), node.last_lost)
                 }
-                Worker::Secondary(_) => format!("secondary serving, {:?}", node.last_lost),
+                Worker::Secondary(worker) => format!("{:?}", worker.engine.status()),
             })
             .collect();
-        self.fail(
-            "convergence",
-            format!("open requests {open:?}; {states:#?}"),
-        );
+        format!("open requests {open:?}; {states:#?}")
     }
 }

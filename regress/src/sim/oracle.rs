@@ -86,8 +86,6 @@ pub struct Reach {
 struct Copy {
     base: Vec<Cell>,
     base_at: Vec<Stamp>,
-    /// The base before the present one: a read that began earlier may return it.
-    old_base: Vec<Cell>,
     /// Writes that have not ended, and the last stamp at which one began or ended.
     open: Vec<u32>,
     touched: Vec<Stamp>,
@@ -130,6 +128,8 @@ pub struct ReadStart {
     at: Stamp,
     /// The newest acknowledged invocation of each sector.
     acknowledged: Vec<Stamp>,
+    /// The base of each sector.
+    base: Vec<(Cell, Stamp)>,
 }
 
 /// What a flush needs to remember from its beginning.
@@ -144,7 +144,6 @@ impl Copy {
         Copy {
             base: vec![Cell::ZERO; sectors],
             base_at: vec![0; sectors],
-            old_base: vec![Cell::ZERO; sectors],
             open: vec![0; sectors],
             touched: vec![0; sectors],
             acknowledged: vec![0; sectors],
@@ -289,9 +288,14 @@ impl Oracle {
     pub fn invoke_read(&mut self, node: usize, first: u32, count: u32) -> ReadStart {
         let at = self.tick();
         let sectors = index(first)..index(first) + index(count);
+        let copy = &self.copies[node];
+        let base = copy.base[sectors.clone()]
+            .iter()
+            .zip(&copy.base_at[sectors.clone()]);
         ReadStart {
             at,
-            acknowledged: self.copies[node].acknowledged[sectors].to_vec(),
+            acknowledged: copy.acknowledged[sectors].to_vec(),
+            base: base.map(|(&cell, &at)| (cell, at)).collect(),
         }
     }
 
@@ -303,8 +307,9 @@ impl Oracle {
         start: &ReadStart,
         cells: &[Cell],
     ) -> Result<(), Violation> {
-        for ((sector, &cell), &newest) in (first..).zip(cells).zip(&start.acknowledged) {
-            if !self.may_read(node, sector, cell, newest, start.at) {
+        let starts = start.acknowledged.iter().zip(&start.base);
+        for ((sector, &cell), (&newest, &base)) in (first..).zip(cells).zip(starts) {
+            if !self.may_read(node, sector, cell, newest, base) {
                 return Err(Violation::new(
                     "read-value",
                     self.explain(node, sector, cell, newest),
@@ -315,20 +320,29 @@ impl Oracle {
             let still = copy.open[s] == 0 && copy.touched[s] < start.at;
             if still && copy.base_at[s] < start.at && self.blanks[s].is_empty() {
                 copy.base[s] = cell;
-                copy.old_base[s] = cell;
                 copy.base_at[s] = start.at;
             }
         }
         Ok(())
     }
 
-    fn may_read(&self, node: usize, sector: u32, cell: Cell, newest: Stamp, began: Stamp) -> bool {
+    /// Whether a read may return `cell`, if `newest` had been acknowledged and `base` was the base
+    /// when it began.
+    fn may_read(
+        &self,
+        node: usize,
+        sector: u32,
+        cell: Cell,
+        newest: Stamp,
+        (base, base_at): (Cell, Stamp),
+    ) -> bool {
         let copy = &self.copies[node];
-        let base_at = copy.base_at[index(sector)];
-        if base_at >= newest && cell == copy.base[index(sector)] {
+        // What was discarded may read as anything, and differently on each copy.
+        if base_at >= newest && (cell == base || base.is_undefined()) {
             return true;
         }
-        if base_at > began && cell == copy.old_base[index(sector)] {
+        let later = copy.base[index(sector)];
+        if copy.base_at[index(sector)] >= newest && (cell == later || later.is_undefined()) {
             return true;
         }
         let candidate = |id: WriteId| {
@@ -444,7 +458,6 @@ impl Oracle {
         let at = self.tick();
         let copy = &mut self.copies[node];
         copy.base.copy_from_slice(disk);
-        copy.old_base.copy_from_slice(disk);
         copy.base_at.fill(at);
         copy.acknowledged.fill(0);
         copy.follows = None;
@@ -514,7 +527,6 @@ impl Oracle {
             // What the device shows changes to the peer's content.
             for (s, &cell) in truth.iter().enumerate() {
                 if cell != own.base[s] {
-                    own.old_base[s] = own.base[s];
                     own.base[s] = cell;
                     own.base_at[s] = at;
                 }

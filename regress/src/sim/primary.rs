@@ -427,20 +427,22 @@ impl World {
         if !matches!(worker.engine.status().link, Link::Merging | Link::Up) {
             return;
         }
+        let attached = worker.engine.status().local.is_attached();
         let mut merged = before.to_vec();
         for (byte, peer) in merged.iter_mut().zip(map) {
             *byte |= peer;
         }
-        self.check_merged(node, &merged);
+        if attached {
+            self.check_merged(node, &merged);
+        }
         let ours = &self.nodes[node].disk.view.data;
         let theirs = &self.nodes[1 - node].disk.view.data;
         let extent = self.scenario.extent_sectors;
-        let target = if hello.syncsrc == SyncSource::Primary {
-            1 - node
-        } else {
-            node
-        };
-        let truth: Vec<Cell> = if target == node {
+        let from_primary = hello.syncsrc == SyncSource::Primary && attached;
+        let target = if from_primary { 1 - node } else { node };
+        let truth: Vec<Cell> = if !attached {
+            theirs.clone()
+        } else if target == node {
             (0..)
                 .zip(ours.iter().zip(theirs))
                 .map(|(sector, (&own, &peer))| {

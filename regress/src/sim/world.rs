@@ -107,7 +107,7 @@ pub enum Phase {
 pub const CONVERGENCE_LIMIT: Micros = 600 * SECOND;
 
 /// Events of a run at most: more mean that something goes round in circles.
-pub const EVENTS_MAX: u64 = 20_000_000;
+pub const EVENTS_MAX: u64 = 5_000_000;
 
 /// Everything of one run.
 #[derive(Debug)]
@@ -238,7 +238,11 @@ impl World {
             };
             self.dispatch(event);
             if self.trace.events() > EVENTS_MAX {
-                self.fail("progress", format!("{EVENTS_MAX} events and no end"));
+                let states = self.states();
+                self.fail(
+                    "progress",
+                    format!("{EVENTS_MAX} events and no end: {states}"),
+                );
             }
             self.since_check += 1;
             if self.since_check > 200 + self.scenario.sectors {
