@@ -57,6 +57,11 @@ impl World {
     /// A process closes its end of a link: what it sent may still arrive, or a part of it.
     pub fn close(&mut self, node: usize, link: LinkId, way: Way) {
         debug_assert_ne!(self.net.receiver(link, way), node);
+        for source in self.net.detach_sources(link, way) {
+            if self.nodes[node].life == source.life {
+                self.nodes[node].pool.wire_drop(source.buf);
+            }
+        }
         let now = self.clock.now();
         if self.rng.coin() {
             self.cut(link, way, true);

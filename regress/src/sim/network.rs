@@ -282,6 +282,17 @@ impl Network {
         self.send(rng, now, id, way, Message::End).ok().flatten()
     }
 
+    /// The sender's driver is done with a link: what is queued has left it, or never will.
+    pub fn detach_sources(&mut self, id: LinkId, way: Way) -> Vec<Source> {
+        let stream = &mut self.link(id).streams[way.index()];
+        let messages = stream.queue.iter_mut();
+        let sources = messages.filter_map(|(_, message)| match message {
+            Message::Request { source, .. } | Message::Reply { source, .. } => source.take(),
+            _ => None,
+        });
+        sources.collect()
+    }
+
     /// Messages queued in a direction.
     pub fn queued(&self, id: LinkId, way: Way) -> usize {
         self.links[super::content::index(id)].streams[way.index()]

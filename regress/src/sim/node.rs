@@ -177,6 +177,14 @@ impl Node {
         }
     }
 
+    /// The secondary's worker, if that is what runs, to look at.
+    pub fn as_secondary(&self) -> Option<&SecondaryWorker> {
+        match &self.worker {
+            Worker::Secondary(worker) => Some(worker),
+            _ => None,
+        }
+    }
+
     /// The secondary's worker, if that is what runs.
     pub fn secondary(&mut self) -> Option<&mut SecondaryWorker> {
         match &mut self.worker {

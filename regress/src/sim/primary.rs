@@ -427,6 +427,11 @@ impl World {
         if !matches!(worker.engine.status().link, Link::Merging | Link::Up) {
             return;
         }
+        let link = worker.uplink.link();
+        if self.nodes[1 - node].as_secondary().map(|peer| peer.link) != link {
+            // The secondary's session is over already: this will be noticed soon.
+            return;
+        }
         let attached = worker.engine.status().local.is_attached();
         let mut merged = before.to_vec();
         for (byte, peer) in merged.iter_mut().zip(map) {

@@ -227,6 +227,7 @@ impl World {
         if self.trace.is_wanted() {
             self.trace.line(0, format_args!("{:?}", self.scenario));
         }
+        self.stats.mode(self.scenario.parameters.replication);
         self.clock.after(0, Event::Operator);
         let first = self.rng.around(self.scenario.fault_every);
         self.clock.after(first, Event::Fault);
