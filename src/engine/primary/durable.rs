@@ -493,6 +493,7 @@ impl Primary {
             self.requests.at(slot).waiting = false;
             self.settle(slot, out);
         }
+        self.unpark(out);
     }
 
     /// Whether the reply belongs to a word that was sent.

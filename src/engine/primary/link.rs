@@ -316,7 +316,7 @@ impl Primary {
                     out.push(PrimaryAction::Notice(Notice::PeerCannotDelete));
                 }
                 if self.local.is_attached() && !self.broken.is(Mutant::DeleteUntracked) {
-                    self.extents.mark_sync(offset, length);
+                    self.mark_sync(offset, length);
                 }
                 self.part_done(slot, part, out);
                 return;

@@ -351,10 +351,14 @@ impl Primary {
                 if self.outstanding > 0 {
                     consider(self.heard.plus(self.parameters.timeout_ms));
                 }
-                if self.extents.cooling() > 0 && !self.clean.is_running() {
+                // What is not going to be done at its time is not due, or the driver would call
+                // again and again.
+                let attached = self.local.is_attached();
+                if self.extents.cooling() > 0 && !self.clean.is_running() && attached {
                     consider(self.clean.next);
                 }
-                if let Some(time) = self.copier.due() {
+                if let (Some(time), true) = (self.copier.due(), attached && self.has_not_stopped())
+                {
                     consider(time);
                 }
             }
