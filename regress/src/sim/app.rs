@@ -30,6 +30,8 @@ pub struct Submitted {
     pub lax: bool,
     /// The local disk was in use.
     pub attached: bool,
+    /// How often the peer had lost what was in its memory or cache.
+    pub peer_losses: u32,
 }
 
 /// A request that is not complete.
@@ -182,6 +184,7 @@ impl World {
             if self.violation.is_some() {
                 return;
             }
+            let peer_losses = self.nodes[1 - node].losses;
             let this = &mut self.nodes[node];
             if this.stopping || this.device.queue.is_empty() {
                 return;
@@ -196,6 +199,7 @@ impl World {
                 session: worker.session,
                 lax: this.parameters.replication == Replication::Async,
                 attached: worker.engine.status().local.is_attached(),
+                peer_losses,
             };
             let Some(slot) = this.device.queue.pop_front() else {
                 return;
@@ -315,10 +319,12 @@ impl World {
         let attached = submitted.attached && worker.engine.status().local.is_attached();
         let connected = submitted.session.is_some() && submitted.session == worker.session;
         let lax = submitted.lax || this.parameters.replication == Replication::Async;
+        // The peer failed, and this node does not know it yet.
+        let lost = submitted.peer_losses != self.nodes[1 - node].losses;
         Reach {
             local: attached,
-            remote: connected && (!lax || !attached),
-            on_its_way: connected && lax,
+            remote: connected && !lost && (!lax || !attached),
+            on_its_way: connected && (lax || lost),
         }
     }
 

@@ -398,6 +398,7 @@ impl World {
         let this = &mut self.nodes[node];
         this.disk.process_died(&mut self.rng);
         if this.secondary().is_some() && self.stats.memsync {
+            this.losses += 1;
             let data = std::mem::take(&mut self.nodes[node].disk.view.data);
             self.oracle.memory_lost(node, &data);
             self.nodes[node].disk.view.data = data;

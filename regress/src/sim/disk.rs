@@ -203,6 +203,12 @@ impl Disk {
         }
     }
 
+    /// A worker opens the disk: what an earlier one wrote and did not flush is flushed first.
+    pub fn open(&mut self) {
+        self.write_back(self.mark());
+        self.durable.clone_from(&self.view);
+    }
+
     /// The local component is created anew; no operation is in flight.
     pub fn wipe(&mut self, image: Image) {
         self.cache.clear();

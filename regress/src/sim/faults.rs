@@ -260,6 +260,7 @@ impl World {
         this.disk.power_lost(&mut self.rng);
         this.disk.health.hung = false;
         this.powered = false;
+        this.losses += 1;
         this.down_since = Some(self.clock.now());
         self.oracle.power_lost(node);
         self.daemon_crash(node);

@@ -128,6 +128,8 @@ pub struct Node {
     pub last_lost: Option<LostReason>,
     /// Its disk was given up.
     pub detached: bool,
+    /// How often what was in its memory or cache was lost.
+    pub losses: u32,
     /// When it stopped to be of use.
     pub down_since: Option<Micros>,
 }
@@ -157,6 +159,7 @@ impl Node {
             tick_at: None,
             last_lost: None,
             detached: false,
+            losses: 0,
             down_since: None,
         }
     }

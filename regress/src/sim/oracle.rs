@@ -337,6 +337,9 @@ impl Oracle {
         (base, base_at): (Cell, Stamp),
     ) -> bool {
         let copy = &self.copies[node];
+        if cell.is_undefined() && self.is_discarded(sector, newest) {
+            return true;
+        }
         // What was discarded may read as anything, and differently on each copy.
         if base_at >= newest && (cell == base || base.is_undefined()) {
             return true;
@@ -358,6 +361,14 @@ impl Oracle {
         self.blanks[index(sector)].iter().rev().any(|&id| {
             (cell == Cell::ZERO || self.write(id).kind == WriteKind::Delete) && candidate(id)
         })
+    }
+
+    /// Whether a sector may be discarded, by whichever device.
+    fn is_discarded(&self, sector: u32, newest: Stamp) -> bool {
+        let ids = &self.blanks[index(sector)];
+        ids.iter()
+            .map(|&id| self.write(id))
+            .any(|write| write.kind == WriteKind::Delete && write.ended >= newest)
     }
 
     fn explain(&self, node: usize, sector: u32, cell: Cell, newest: Stamp) -> String {

@@ -28,6 +28,7 @@ impl World {
             self.orphan_requests(node, false);
             return;
         }
+        this.disk.open();
         this.pool = super::buffers::Pool::default();
         let sync_bufs = (0..self.scenario.sync_bufs)
             .map(|_| this.pool.take())

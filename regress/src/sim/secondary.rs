@@ -21,6 +21,7 @@ impl World {
             self.close(node, accepted.link, Way::ToPrimary);
             return;
         }
+        this.disk.open();
         this.pool = super::buffers::Pool::default();
         let config = SecondaryConfig {
             metadata: this.disk.view.meta.clone(),
