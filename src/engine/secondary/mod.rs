@@ -26,6 +26,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use self::serve::Op;
 use super::event::{FailedOp, LostReason, Notice, OpId, SecondaryAction, SecondaryEvent, Time};
+use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Session, SessionEvent};
@@ -284,9 +285,9 @@ impl Secondary {
     fn disk_done(&mut self, op: OpId, result: Result<(), Errno>, out: &mut Out) {
         match op.0 {
             OP_MAP => self.map_written(result, out),
-            OP_MAP_FLUSH => self.map_recorded(result, out),
+            OP_MAP_FLUSH => self.map_recorded(flushed(result), out),
             OP_META => self.meta_written(result, out),
-            OP_META_FLUSH => self.recorded(result, out),
+            OP_META_FLUSH => self.recorded(flushed(result), out),
             slot => self.op_done(u32::try_from(slot).unwrap_or(u32::MAX), result, out),
         }
     }
