@@ -36,6 +36,9 @@ pub(super) fn open(
 ) -> Result<Component, Failure> {
     let input = |error: &dyn std::fmt::Display| Failure::new(NOINPUT, error.to_string());
     let provider = Provider::open(path, Access::Exclusive).map_err(|error| input(&error))?;
+    // A worker that died may have written what is not on stable storage yet: only what is there
+    // may be acted upon.
+    provider.flush("metadata").map_err(|error| input(&error))?;
     let metadata = metadata::read(&provider, resource).map_err(|error| input(&error))?;
     if role == Role::Primary && metadata.inconsistent && !force {
         return Err(Failure::new(

@@ -1,19 +1,16 @@
-//! How a worker gives up what it does not need, once everything is open.
+//! How a worker gives up what it does not need, once everything is open: the crate `sandbox` does
+//! it, in two halves with the making of threads between them.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::exit::Failure;
+use sandbox::policy::Kind;
+use sandbox::{Config, Held, Mode, Report, SandboxError, State};
+
+use super::exit::{CONFIG, Failure};
 use crate::ipc::Start;
 use crate::terms::Role;
 
-/// The disk of the resource.
-pub(super) const LOCAL_COMPONENT: &str = "local component";
-/// The channel to the parent.
-pub(super) const CHANNEL: &str = "channel to the parent";
-/// The socket on which applications connect by NBD.
-pub(super) const DEVICE_LISTENER: &str = "listening NBD socket";
-/// A connection to the peer.
-pub(super) const PEER: &str = "connection to the peer";
+pub(super) use sandbox::policy::roles::{CHANNEL, DEVICE_LISTENER, LOCAL_COMPONENT, PEER};
 
 /// What is in force.
 #[derive(Clone, Debug, Default)]
@@ -25,18 +22,49 @@ pub(super) struct Confinement {
 }
 
 /// A process that may still make threads.
-pub(super) struct Prepared;
+pub(super) struct Prepared(sandbox::Prepared);
 
-/// The first half, before there are threads.
+fn failed(error: &SandboxError) -> Failure {
+    Failure::new(CONFIG, format!("Unable to drop privileges: {error}."))
+}
+
+/// The first half, before there are threads. `held` are all descriptors but the standard ones.
 ///
 /// # Errors
 /// A step failed that must not.
 pub(super) fn prepare(
-    _start: &Start,
-    _role: Role,
-    _held: &[(BorrowedFd<'_>, &'static str)],
+    start: &Start,
+    role: Role,
+    held: &[(BorrowedFd<'_>, &'static str)],
 ) -> Result<Prepared, Failure> {
-    Ok(Prepared)
+    let kind = if role == Role::Primary {
+        Kind::Primary
+    } else {
+        Kind::Secondary
+    };
+    let user = if nix::unistd::geteuid().is_root() {
+        let user = privsep::user::lookup(&start.user);
+        Some(user.map_err(|error| {
+            Failure::new(CONFIG, format!("Unable to drop privileges: {error}."))
+        })?)
+    } else {
+        None
+    };
+    let mut config = Config::new(kind, user);
+    config.mode = if start.confine {
+        Mode::Require
+    } else {
+        Mode::BestEffort
+    };
+    config.descriptors = held
+        .iter()
+        .map(|&(descriptor, role)| Held {
+            number: descriptor.as_raw_fd(),
+            role,
+        })
+        .collect();
+    let prepared = sandbox::prepare(config).map_err(|error| failed(&error))?;
+    Ok(Prepared(prepared))
 }
 
 impl Prepared {
@@ -45,9 +73,22 @@ impl Prepared {
     /// # Errors
     /// A step failed that must not.
     pub(super) fn seal(self) -> Result<Confinement, Failure> {
-        Ok(Confinement {
-            in_force: Vec::new(),
-            missing: vec!["confinement: not available in this build".to_owned()],
-        })
+        let report = self.0.seal().map_err(|error| failed(&error))?;
+        Ok(describe(&report))
     }
+}
+
+fn describe(report: &Report) -> Confinement {
+    let mut confinement = Confinement::default();
+    for entry in &report.entries {
+        let step = entry.mechanism;
+        match &entry.state {
+            State::InForce { detail: None } => confinement.in_force.push(step.to_string()),
+            State::InForce {
+                detail: Some(detail),
+            } => confinement.in_force.push(format!("{step} ({detail})")),
+            State::NotInForce { reason } => confinement.missing.push(format!("{step}: {reason}")),
+        }
+    }
+    confinement
 }

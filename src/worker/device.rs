@@ -74,14 +74,6 @@ fn check_free(path: &Path) -> io::Result<()> {
     }
 }
 
-impl Device {
-    /// Takes the name away, where this process still can.
-    pub(super) fn remove(path: &Path) {
-        // A confined process cannot; the next worker replaces it.
-        let _ = std::fs::remove_file(path);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! for it. Lines of the log are dropped before anything else is.
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -88,6 +88,11 @@ impl Parent {
     /// Sets which lines of the log are of interest.
     pub(super) fn set_debug(&mut self, debug: u8) {
         self.debug = debug;
+    }
+
+    /// The descriptor of the channel.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
     }
 
     /// A further descriptor of the channel, to wait on.

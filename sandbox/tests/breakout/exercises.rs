@@ -152,6 +152,15 @@ pub(crate) const EXERCISES: &[(&str, Exercise)] = &[
             &[int(d.file), address(&vector(&mut buffer)), 1, 512],
         ));
     }),
+    ("preadv2", |d| {
+        let mut buffer = [0; 4];
+        // What is not cached would have to be waited for.
+        let result = call(
+            libc::SYS_preadv2,
+            &[int(d.file), address(&vector(&mut buffer)), 1, 512, 0, 8],
+        );
+        supported_or(result, libc::EAGAIN);
+    }),
     ("pwritev", |d| {
         let mut buffer = [0; 4];
         moves(call(

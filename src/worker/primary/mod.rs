@@ -13,7 +13,6 @@ mod peer;
 mod report;
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use self::connector::Connector;
@@ -77,7 +76,6 @@ struct Worker<'p> {
     actions: Vec<PrimaryAction>,
     local: Local,
     front: NbdServer,
-    device: PathBuf,
     /// Buffers of the application's requests, by their number.
     bufs: Vec<Option<BufId>>,
     peer: Peer,
@@ -95,16 +93,9 @@ struct Worker<'p> {
 /// # Errors
 /// The role cannot be taken.
 pub(super) fn run(parent: &mut Parent, start: &Start, force: bool) -> Result<u8, Failure> {
-    let (worker, ready) = Worker::new(parent, start, force)?;
-    let mut worker = worker;
-    let device = worker.device.display().to_string();
-    worker
-        .parent
-        .log(Level::Info, format!("Device {device} created."));
+    let (mut worker, ready) = Worker::new(parent, start, force)?;
     worker.parent.send(FromWorker::Ready(Box::new(ready)));
-    let status = worker.serve();
-    Device::remove(&worker.device);
-    Ok(status)
+    Ok(worker.serve())
 }
 
 fn parameters(settings: &Settings) -> Parameters {
@@ -140,9 +131,8 @@ impl<'p> Worker<'p> {
         let role = crate::terms::Role::Primary;
         let component = super::open_component(parent, start, role, force)?;
         let Device { listener, path } = device::open(&start.devices, &start.provname)?;
-        let channel = parent
-            .descriptor()
-            .map_err(|error| driver::failed(&error))?;
+        let text = format!("Device {} created.", path.display());
+        parent.log(Level::Info, text);
         let fresh_resuid = fresh_resuid()?;
         let sector_bytes = component.sector_bytes();
         let Component {
@@ -153,13 +143,14 @@ impl<'p> Worker<'p> {
 
         let held = [
             (provider.as_fd(), confine::LOCAL_COMPONENT),
-            (channel.as_fd(), confine::CHANNEL),
+            (parent.as_fd(), confine::CHANNEL),
             (listener.as_fd(), confine::DEVICE_LISTENER),
         ];
         let confinement = confine::prepare(start, role, &held)?;
         let pool = driver::pool()?;
         let mut io = driver::start(&pool)?;
         let confinement = confinement.seal()?;
+        parent.log(Level::Info, "Privileges successfully dropped.");
 
         let clock = Clock::new();
         let now = clock.now();
@@ -172,8 +163,9 @@ impl<'p> Worker<'p> {
             device: Some(path.display().to_string()),
         };
         let local = Local::attach(&mut io, provider, &metadata, tokens::DISK)?;
-        let channel = io
-            .attach_socket(channel)
+        let channel = parent
+            .descriptor()
+            .and_then(|channel| io.attach_socket(channel))
             .map_err(|error| driver::failed(&error))?;
         let front = front_end(&mut io, &pool, listener, start, metadata.datasize)?;
         let buffer = || {
@@ -212,7 +204,6 @@ impl<'p> Worker<'p> {
             actions: Vec::new(),
             local,
             front,
-            device: path,
             bufs: vec![None; REQUESTS_MAX as usize],
             peer,
             report: Report::new(start.peer_address.clone(), start.has_peer, now),

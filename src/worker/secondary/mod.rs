@@ -107,9 +107,6 @@ impl<'p> Worker<'p> {
         b: OwnedFd,
     ) -> Result<(Worker<'p>, Ready), Failure> {
         let component = super::open_component(parent, start, Role::Secondary, false)?;
-        let channel = parent
-            .descriptor()
-            .map_err(|error| driver::failed(&error))?;
         let sector_bytes = component.sector_bytes();
         let Component {
             provider,
@@ -119,7 +116,7 @@ impl<'p> Worker<'p> {
 
         let held = [
             (provider.as_fd(), confine::LOCAL_COMPONENT),
-            (channel.as_fd(), confine::CHANNEL),
+            (parent.as_fd(), confine::CHANNEL),
             (a.as_fd(), confine::PEER),
             (b.as_fd(), confine::PEER),
         ];
@@ -127,6 +124,7 @@ impl<'p> Worker<'p> {
         let pool = driver::pool()?;
         let mut io = driver::start(&pool)?;
         let confinement = confinement.seal()?;
+        parent.log(Level::Info, "Privileges successfully dropped.");
 
         let clock = Clock::new();
         let now = clock.now();
@@ -139,8 +137,9 @@ impl<'p> Worker<'p> {
             device: None,
         };
         let local = Local::attach(&mut io, provider, &metadata, tokens::DISK)?;
-        let channel = io
-            .attach_socket(channel)
+        let channel = parent
+            .descriptor()
+            .and_then(|channel| io.attach_socket(channel))
             .map_err(|error| driver::failed(&error))?;
         let mut stream = |fd, connection| {
             let token = tokens::peer(0, connection);
