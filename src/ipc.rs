@@ -53,6 +53,8 @@ pub struct Start {
     pub settings: Settings,
     /// Whether there is a peer at all.
     pub has_peer: bool,
+    /// The peer's address as configured, for messages.
+    pub peer_address: String,
     /// Debug level of the log.
     pub debug: u8,
     /// User to become, if started as root.
@@ -124,6 +126,8 @@ pub enum ToWorker {
         settings: Settings,
         /// The peer's address changed: connect anew.
         reconnect: bool,
+        /// The peer's address as configured, for messages.
+        peer_address: String,
     },
     /// Let the synchronisation rest, or go on.
     PauseSync(bool),

@@ -4,23 +4,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
 use super::{Entry, EntryId, Parent, Session};
-use crate::conf::model::Address;
 use crate::daemon::admission::{self, Facts, ResourceFacts};
 use crate::daemon::connect::Connecting;
 use crate::daemon::log::DAEMON;
 use crate::daemon::socket::{self, End};
 use crate::daemon::worker::WorkerId;
 use crate::ipc::{Hello, Level, PeerHello};
-use crate::terms::REQUEST_BYTES_MAX;
-use crate::wire::hello::{Answer, Offer, Token};
+use crate::wire::hello::{Answer, Token};
 use crate::wire::message::{PROTOCOL_VERSION, TOKEN_BYTES};
-
-/// What this program's secondaries understand beyond the original (docs/protocol.md).
-const OFFER: Offer = Offer {
-    request_bytes: Some(REQUEST_BYTES_MAX),
-    heartbeat: true,
-    copy_states: true,
-};
+use crate::worker::OFFER;
 
 impl Parent {
     /// A peer has sent its first packet. The listener decoded it and is not believed more than the
@@ -235,9 +227,10 @@ impl Parent {
             .entries
             .iter()
             .find(|other| other.id == *entry)
-            .and_then(|entry| entry.conf.remote.as_ref())
-            .map_or_else(|| "none".to_owned(), Address::to_string);
-        let outcome = outcome.map_err(|reason| format!("Unable to connect to {remote}: {reason}."));
+            .map_or_else(String::new, |entry| {
+                super::workers::peer_address(&entry.conf)
+            });
+        let outcome = outcome.map_err(|reason| format!("{remote}: {reason}"));
         if worker.answer_connect(outcome).is_err() {
             // It does not read its channel, or is ending.
             worker.process.terminate(now);

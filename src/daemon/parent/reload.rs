@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use super::workers::settings;
+use super::workers::{peer_address, settings};
 use super::{Entry, EntryId, Parent};
 use crate::conf::diff::Action;
 use crate::conf::model::Address;
@@ -172,6 +172,7 @@ impl Parent {
         let message = ToWorker::Settings {
             settings: settings(&entry.conf),
             reconnect,
+            peer_address: peer_address(&entry.conf),
         };
         let Some(number) = entry.worker else {
             return;

@@ -37,10 +37,7 @@ impl Parent {
         let mut status = ResourceStatus {
             provname: conf.provname.clone(),
             localpath: conf.local.display().to_string(),
-            remoteaddr: conf
-                .remote
-                .as_ref()
-                .map_or_else(|| "none".to_owned(), Address::to_string),
+            remoteaddr: super::workers::peer_address(conf),
             sourceaddr: conf.source.as_ref().map(Address::to_string),
             replication: conf.replication,
             checksum: Some(conf.checksum),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use privsep::supervise::Ending;
 
 use super::{EntryId, MESSAGES_PER_ROUND, Parent};
-use crate::conf::model::{self, SandboxMode};
+use crate::conf::model::{self, Address, SandboxMode};
 use crate::daemon::child::Insistence;
 use crate::daemon::hooks::event_name;
 use crate::daemon::log::{About, Pass};
@@ -25,6 +25,13 @@ pub(super) fn settings(conf: &model::Resource) -> Settings {
         metaflush: conf.metaflush,
         sync_rate: conf.syncrate.map(Into::into),
     }
+}
+
+/// The peer's address as configured.
+pub(super) fn peer_address(conf: &model::Resource) -> String {
+    conf.remote
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), Address::to_string)
 }
 
 impl Parent {
@@ -129,6 +136,7 @@ impl Parent {
             devices,
             settings: settings(conf),
             has_peer: conf.remote.is_some(),
+            peer_address: peer_address(conf),
             debug,
             user: account.user,
             confine: account.confine,
