@@ -63,8 +63,9 @@ pub struct Held {
     pub role: &'static str,
 }
 
-/// How to confine this process.
+/// How to confine this process: made by [`Config::new`], then changed field by field.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// What kind of process it is.
     pub kind: Kind,

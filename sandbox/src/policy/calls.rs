@@ -130,6 +130,12 @@ pub const CALLS: &[Rule] = &[
         WORKERS,
         "the local component, into several buffers",
     ),
+    checked(
+        "preadv2",
+        WORKERS,
+        &[word(5, "flags", Test::OneOf(&[value("RWF_NOWAIT", 8)]))],
+        "the local component, if the page cache has it",
+    ),
     rule(
         "pwritev",
         WORKERS,

@@ -152,6 +152,17 @@ pub(crate) const EXERCISES: &[(&str, Exercise)] = &[
             &[int(d.file), address(&vector(&mut buffer)), 1, 512],
         ));
     }),
+    ("preadv2", |d| {
+        let mut buffer = [0; 4];
+        let vector = vector(&mut buffer);
+        let arguments = [int(d.file), address(&vector), 1, 512, 0, 8];
+        // Not in the page cache, or a file system that has none.
+        let result = call(libc::SYS_preadv2, &arguments);
+        assert!(
+            result.is_ok() || matches!(result, Err(libc::EAGAIN | libc::EOPNOTSUPP)),
+            "{result:?}"
+        );
+    }),
     ("pwritev", |d| {
         let mut buffer = [0; 4];
         moves(call(

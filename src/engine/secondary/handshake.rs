@@ -39,7 +39,11 @@ impl Secondary {
             Decision::Adopt { full } => {
                 self.meta.resuid = hello.resuid;
                 self.meta.inconsistent = full && peer.copy_states;
-                self.full = full;
+                if full {
+                    // On disk before the unique id: a crash of either node before the primary has
+                    // stored the answer must not leave two copies that seem to be in step.
+                    self.map.fill(0xff);
+                }
                 changed = true;
                 (SyncSource::Primary, full)
             }

@@ -26,6 +26,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use self::serve::Op;
 use super::event::{FailedOp, LostReason, Notice, OpId, SecondaryAction, SecondaryEvent, Time};
+use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Session, SessionEvent};
@@ -205,8 +206,12 @@ impl Secondary {
         !self.free.is_empty()
     }
 
-    /// When `Tick` is due if nothing else happens before.
+    /// When `Tick` is due if nothing else happens before. While requests are in progress the
+    /// primary's next words may be waiting for room, so that it cannot be said to be silent.
     pub fn deadline(&self) -> Option<Time> {
+        if self.free.len() < self.ops.len() {
+            return None;
+        }
         match self.session {
             Session::Waiting | Session::Adopting | Session::Greeted | Session::Serving => {
                 Some(self.heard.plus(SILENCE_MS))
@@ -284,9 +289,9 @@ impl Secondary {
     fn disk_done(&mut self, op: OpId, result: Result<(), Errno>, out: &mut Out) {
         match op.0 {
             OP_MAP => self.map_written(result, out),
-            OP_MAP_FLUSH => self.map_recorded(result, out),
+            OP_MAP_FLUSH => self.map_recorded(flushed(result), out),
             OP_META => self.meta_written(result, out),
-            OP_META_FLUSH => self.recorded(result, out),
+            OP_META_FLUSH => self.recorded(flushed(result), out),
             slot => self.op_done(u32::try_from(slot).unwrap_or(u32::MAX), result, out),
         }
     }
