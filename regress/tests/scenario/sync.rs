@@ -42,6 +42,9 @@ fn partial_resynchronisation_moves_dirty_extents_only() {
     for at in 0..16 {
         client.write(at * EXTENT, &noise(65536, at)).unwrap();
     }
+    cluster.wait_status(Side::Alpha, "only recent extents dirty", |status| {
+        status.dirty_bytes.is_some_and(|bytes| bytes <= 2 * EXTENT)
+    });
     cluster.stop_node(Side::Beta);
     cluster.wait_status(Side::Alpha, "degraded", |status| status.is_degraded());
     let changed = [100, 150, 200];
