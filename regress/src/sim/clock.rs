@@ -82,6 +82,11 @@ impl<E> Clock<E> {
         }));
     }
 
+    /// When the next event is due.
+    pub fn peek(&self) -> Option<Micros> {
+        self.due.peek().map(|Reverse(due)| due.at)
+    }
+
     /// Go on to the next event.
     pub fn next(&mut self) -> Option<E> {
         let Reverse(due) = self.due.pop()?;

@@ -271,6 +271,15 @@ impl World {
         if let Some(torn) = finished.torn {
             self.oracle.write_failed(node, torn);
         }
+        if let Some((victim, left)) = self.interruption
+            && victim == node
+        {
+            self.interruption = Some((victim, left - 1)).filter(|&(_, left)| left > 0);
+            if left == 1 {
+                self.crash_and_boot(node);
+                return;
+            }
+        }
         let (op, result) = (finished.op, finished.result);
         match &self.nodes[node].worker {
             Worker::None => {}

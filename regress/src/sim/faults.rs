@@ -252,7 +252,8 @@ impl World {
         }
     }
 
-    fn power_off(&mut self, node: usize) -> bool {
+    /// A node loses power; whether it had any.
+    pub fn power_off(&mut self, node: usize) -> bool {
         if !self.nodes[node].powered {
             return false;
         }
@@ -360,9 +361,7 @@ impl World {
             }
             Ailment::Blocked(node) => {
                 self.net.blocked[node] = false;
-                for (link, way, due) in self.net.unblock() {
-                    self.clock.at(due, Event::Deliver { link, way });
-                }
+                self.wake_network();
             }
             Ailment::Slow => self.net.slowness = 1,
             Ailment::SlowDisk(node, latency_us) => {
@@ -379,6 +378,13 @@ impl World {
             }
             Ailment::Confusion => self.operator.confused = false,
             Ailment::Paused(node) => self.primary_event(node, PrimaryEvent::PauseSync(false)),
+        }
+    }
+
+    /// Streams that are not blocked any more go on.
+    pub fn wake_network(&mut self) {
+        for (link, way, due) in self.net.unblock() {
+            self.clock.at(due, Event::Deliver { link, way });
         }
     }
 

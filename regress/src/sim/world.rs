@@ -144,6 +144,10 @@ pub struct World {
     pub primary_actions: Vec<PrimaryAction>,
     /// Reused.
     pub secondary_actions: Vec<SecondaryAction>,
+    /// In a scripted history: crash this node after so many of its disk operations.
+    pub interruption: super::script::Interruption,
+    /// In a scripted history: the node that was made primary last.
+    pub last_primary: usize,
     since_check: u32,
 }
 
@@ -201,7 +205,8 @@ pub fn run_scenario(seed: u64, scenario: Scenario, rng: Rng, options: Options) -
 }
 
 impl World {
-    fn new(scenario: Scenario, rng: Rng, options: Options) -> World {
+    /// A world in which nothing is due yet.
+    pub fn new(scenario: Scenario, rng: Rng, options: Options) -> World {
         World {
             nodes: [Node::new(&scenario, 0), Node::new(&scenario, 1)],
             net: Network::new(scenario.net),
@@ -218,6 +223,8 @@ impl World {
             shorten: false,
             primary_actions: Vec::new(),
             secondary_actions: Vec::new(),
+            interruption: None,
+            last_primary: 0,
             since_check: 0,
             scenario,
         }
@@ -253,7 +260,8 @@ impl World {
         }
     }
 
-    fn dispatch(&mut self, event: Event) {
+    /// Let an event happen.
+    pub fn dispatch(&mut self, event: Event) {
         let now = self.clock.now();
         match event {
             Event::Disk { node, flight } => {
