@@ -163,7 +163,7 @@ impl World {
         }
         let end = self.clock.now() + PAUSE;
         while self.violation.is_none() && self.clock.peek().is_some_and(|at| at <= end) {
-            let Some(event) = self.clock.next() else {
+            let Some(event) = self.clock.advance() else {
                 break;
             };
             self.dispatch(event);

@@ -240,7 +240,7 @@ impl World {
         self.clock.after(first, Event::Fault);
         self.clock.at(self.scenario.duration, Event::Calm);
         while self.violation.is_none() && self.phase != Phase::Over {
-            let Some(event) = self.clock.next() else {
+            let Some(event) = self.clock.advance() else {
                 self.fail("progress", "nothing is due any more".into());
                 return;
             };
@@ -261,6 +261,7 @@ impl World {
     }
 
     /// Let an event happen.
+    #[expect(clippy::needless_pass_by_value, reason = "an event happens once")]
     pub fn dispatch(&mut self, event: Event) {
         let now = self.clock.now();
         match event {
