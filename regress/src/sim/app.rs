@@ -282,7 +282,10 @@ impl World {
                 self.oracle.fail(*id);
             }
             (Memory::Flush(start), Ok(())) => {
-                self.oracle.acknowledge_flush(node, *start, reach);
+                let [zero, one] = &self.nodes;
+                let durable = [&zero.disk.durable.data[..], &one.disk.durable.data[..]];
+                let held = self.oracle.acknowledge_flush(node, *start, reach, durable);
+                self.check(held);
             }
             (Memory::Read(start), Ok(())) => {
                 let buf = pending.buf.expect("a read that was handed in has a buffer");

@@ -324,6 +324,15 @@ impl World {
     fn primary_notice(&mut self, node: usize, notice: Notice) {
         self.note(format_args!("node {node} (primary) notices {notice:?}"));
         self.stats.notice(&notice);
+        if matches!(
+            notice,
+            Notice::LocalcntBumped(_)
+                | Notice::CountersAgreed { .. }
+                | Notice::SyncDone
+                | Notice::Detached
+        ) {
+            self.tempt(node);
+        }
         match notice {
             Notice::Connected => {
                 self.sessions += 1;

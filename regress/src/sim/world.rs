@@ -80,6 +80,11 @@ pub enum Event {
     Fault,
     /// Something that went wrong is put right.
     Heal(Ailment),
+    /// A node fails at a moment that matters.
+    Strike {
+        /// Which.
+        node: usize,
+    },
     /// The operator looks at the cluster.
     Operator,
     /// The faults stop.
@@ -289,6 +294,7 @@ impl World {
             Event::StopLimit { node, life } => self.stop_limit(node, life),
             Event::Fault => self.fault(),
             Event::Heal(ailment) => self.heal(ailment),
+            Event::Strike { node } => self.strike(node),
             Event::Operator => self.operate(),
             Event::Calm => self.calm(),
             Event::Quiet => self.phase = Phase::Quiet,
