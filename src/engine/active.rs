@@ -118,9 +118,13 @@ impl Active {
         self.settle(at);
     }
 
-    /// The copies of `extent` were made equal: it may become clean once both are flushed.
+    /// The copies of `extent` were made equal: it may become clean once both are flushed. A flush
+    /// that is under way began too early for that.
     pub(super) fn cool(&mut self, extent: u64) {
         let at = self.entry(extent);
+        if self.entries[at as usize].place == Place::Cleaning {
+            self.place(at, Place::Loose);
+        }
         self.settle(at);
     }
 

@@ -1,6 +1,8 @@
 //! What goes into an engine and what comes out: the interface between engine and drivers.
 //!
 //! Rules that every driver keeps:
+//! * Metadata and bitmap are handed in as they are on stable storage: the disk is flushed before
+//!   they are read, as an earlier process may have died between a write and its flush.
 //! * Actions are executed in the order given. `Send` and `Reply` go onto the stream in that order.
 //! * A disk operation is answered by exactly one `DiskDone` with its `op`; operations may finish
 //!   in any order and run in parallel, and the engine never has two overlapping writes at once.

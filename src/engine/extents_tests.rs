@@ -214,3 +214,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_copied_while_a_flush_is_under_way_waits_for_the_next() {
+    let mut extents = small();
+    for extent in 0..3 {
+        extents.write_start(extent * MIB, 512);
+        extents.write_end(extent * MIB, 512);
+    }
+    commit(&mut extents);
+    assert!(extents.merge(&[], false).is_none());
+    assert_eq!(extents.cooling(), 1, "extent 0, which is to be copied now");
+    extents.begin_clean();
+    extents.synced(0);
+    extents.end_clean(true);
+    assert_eq!(extents.dirty_count(), 3, "copied after the flush began");
+    extents.begin_clean();
+    extents.end_clean(true);
+    assert_eq!(extents.dirty_count(), 2);
+}

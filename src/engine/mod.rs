@@ -20,3 +20,11 @@ pub mod primary;
 pub mod ranges;
 pub mod secondary;
 pub mod states;
+
+/// The result of a flush, where a disk that cannot flush counts as one without a volatile cache.
+fn flushed(result: Result<(), crate::terms::Errno>) -> Result<(), crate::terms::Errno> {
+    match result {
+        Err(crate::terms::Errno::EOPNOTSUPP) => Ok(()),
+        result => result,
+    }
+}

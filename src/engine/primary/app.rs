@@ -4,6 +4,7 @@ use super::request::{Errand, FUA_FLUSH_PART, Half, Parts, Purpose, Req, Stage};
 use super::sync::BLOCK_OWNER;
 use super::{Mutant, Out, Primary};
 use crate::engine::event::{AppOp, AppRequest, DiskOp, FailedOp, PrimaryAction};
+use crate::engine::flushed;
 use crate::engine::ranges::Access;
 use crate::engine::states::{Link, Local};
 use crate::terms::{Errno, Replication};
@@ -113,7 +114,14 @@ impl Primary {
         let attached = self.local.is_attached();
         let req = self.requests.at(slot);
         req.stage = Stage::Issued;
-        req.mode = self.parameters.replication;
+        // While the peer's copy is the better one, a later handshake lets it win again: nothing
+        // is promised that is not on its disk.
+        req.strict = self.local == Local::Stale;
+        req.mode = if req.strict {
+            Replication::Fullsync
+        } else {
+            self.parameters.replication
+        };
         req.local = if attached {
             Half::Pending
         } else {
@@ -125,12 +133,12 @@ impl Primary {
         if self.link != Link::Up {
             self.requests.at(slot).remote = Half::Absent;
             if is_write && attached && !untracked && !self.broken.is(Mutant::AloneWriteForgotten) {
-                self.extents.mark_sync(app.offset, u64::from(app.length));
+                self.mark_sync(app.offset, u64::from(app.length));
             }
         } else if app.op == AppOp::Delete && !self.peer_deletes {
             self.requests.at(slot).remote = Half::Done;
             if attached {
-                self.extents.mark_sync(app.offset, u64::from(app.length));
+                self.mark_sync(app.offset, u64::from(app.length));
             }
         } else {
             self.send_parts(slot, out);
@@ -225,6 +233,11 @@ impl Primary {
             self.read_local_done(slot, result, out);
             return;
         }
+        let result = if app.op == AppOp::Flush {
+            flushed(result)
+        } else {
+            result
+        };
         self.requests.at(slot).local = Half::Done;
         if let Err(error) = result {
             self.write_failed(slot, error, out);
@@ -244,7 +257,7 @@ impl Primary {
             // Nothing is wrong with the disk, but the peer may have discarded the range.
             self.local_deletes = false;
             if self.local.is_attached() {
-                self.extents.mark_sync(app.offset, u64::from(app.length));
+                self.mark_sync(app.offset, u64::from(app.length));
             }
             return;
         }
@@ -257,7 +270,7 @@ impl Primary {
         if self.peer_can_go_on() {
             self.detach(out);
         } else if self.local.is_attached() && app.op != AppOp::Flush {
-            self.extents.mark_sync(app.offset, u64::from(app.length));
+            self.mark_sync(app.offset, u64::from(app.length));
         }
     }
 
@@ -346,8 +359,10 @@ impl Primary {
     fn can_write(&self) -> bool {
         match self.local {
             Local::Good => true,
-            Local::Stale | Local::Detaching | Local::Detached => self.link == Link::Up,
-            Local::Dead => false,
+            Local::Stale | Local::Detached => self.link == Link::Up,
+            // A write that only the peer gets needs the record that this copy is unusable: after
+            // a crash nothing else would say that the copies differ.
+            Local::Detaching | Local::Dead => false,
         }
     }
 
@@ -467,7 +482,9 @@ impl Primary {
             self.settle_if_write(slot, out);
             return;
         }
-        let needs_flush = part != FUA_FLUSH_PART && req.is_fua() && req.mode != Replication::Async;
+        // In async nobody waits for it, unless the local disk is given up in the meantime.
+        let durable = req.strict || req.is_fua();
+        let needs_flush = part != FUA_FLUSH_PART && durable && req.is_write();
         if needs_flush {
             req.flushing = true;
             let request = Request {

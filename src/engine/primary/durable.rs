@@ -472,19 +472,19 @@ impl Primary {
         let ask = self.recorder != Recorder::Peer && self.link == Link::Up && self.peer.copy_states;
         if ask {
             self.recorder = Recorder::Peer;
-            self.errands = self.errands.wrapping_add(1).max(1);
-            self.word = Some(self.errands);
-            self.send_errand(
-                Command::Ahead,
-                Errand::Word {
-                    generation: self.errands,
-                },
-                out,
-            );
+            self.send_ahead(out);
         } else {
             self.change_local(LocalEvent::NotRecorded);
             self.detach_decided(out);
         }
+    }
+
+    /// Tells the peer that its copy is the only one.
+    pub(super) fn send_ahead(&mut self, out: &mut Out) {
+        self.errands = self.errands.wrapping_add(1).max(1);
+        self.word = Some(self.errands);
+        let generation = self.errands;
+        self.send_errand(Command::Ahead, Errand::Word { generation }, out);
     }
 
     fn detach_decided(&mut self, out: &mut Out) {
@@ -493,6 +493,7 @@ impl Primary {
             self.requests.at(slot).waiting = false;
             self.settle(slot, out);
         }
+        self.unpark(out);
     }
 
     /// Whether the reply belongs to a word that was sent.
@@ -508,7 +509,8 @@ impl Primary {
             match error {
                 None if self.local == Local::Detaching => self.recorded(out),
                 None => {}
-                Some(_) => self.not_recorded(out),
+                Some(_) if self.local == Local::Detaching => self.not_recorded(out),
+                Some(error) => self.drop_link(LostReason::RemoteFailed(error), out),
             }
             true
         } else if self.copier.word == Some(generation) {

@@ -54,6 +54,10 @@ impl Primary {
                 self.peer_deletes = true;
                 self.peer_flushes = true;
                 out.push(PrimaryAction::Notice(Notice::Connected));
+                if !self.local.is_attached() && self.peer.copy_states {
+                    // Any other first request would tell the peer that its bitmap is stored here.
+                    self.send_ahead(out);
+                }
                 self.unpark(out);
             }
             _ => {}
@@ -316,7 +320,7 @@ impl Primary {
                     out.push(PrimaryAction::Notice(Notice::PeerCannotDelete));
                 }
                 if self.local.is_attached() && !self.broken.is(Mutant::DeleteUntracked) {
-                    self.extents.mark_sync(offset, length);
+                    self.mark_sync(offset, length);
                 }
                 self.part_done(slot, part, out);
                 return;

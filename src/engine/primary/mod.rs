@@ -51,6 +51,7 @@ use super::event::{
     Time,
 };
 use super::extents::Extents;
+use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Link, LinkEvent, Local, LocalEvent, Sync};
@@ -350,10 +351,14 @@ impl Primary {
                 if self.outstanding > 0 {
                     consider(self.heard.plus(self.parameters.timeout_ms));
                 }
-                if self.extents.cooling() > 0 && !self.clean.is_running() {
+                // What is not going to be done at its time is not due, or the driver would call
+                // again and again.
+                let attached = self.local.is_attached();
+                if self.extents.cooling() > 0 && !self.clean.is_running() && attached {
                     consider(self.clean.next);
                 }
-                if let Some(time) = self.copier.due() {
+                if let (Some(time), true) = (self.copier.due(), attached && self.has_not_stopped())
+                {
                     consider(time);
                 }
             }
@@ -393,10 +398,10 @@ impl Primary {
             Some(Purpose::Request(slot)) => self.request_local_done(slot, result, out),
             Some(Purpose::Block(slot)) => self.block_local_done(slot, result, out),
             Some(Purpose::Map) => self.map_written(result, out),
-            Some(Purpose::MapFlush) => self.map_flushed(result, out),
+            Some(Purpose::MapFlush) => self.map_flushed(flushed(result), out),
             Some(Purpose::Meta) => self.meta_written(result, out),
-            Some(Purpose::MetaFlush) => self.meta_flushed(result, out),
-            Some(Purpose::Clean) => self.clean_local_done(result, out),
+            Some(Purpose::MetaFlush) => self.meta_flushed(flushed(result), out),
+            Some(Purpose::Clean) => self.clean_local_done(flushed(result), out),
             None => unreachable!("drivers answer with the op that they were given"),
         }
     }

@@ -86,6 +86,8 @@ pub(super) struct Req {
     pub(super) arrival: u64,
     /// The mode when it was issued.
     pub(super) mode: Replication,
+    /// Answered only when it is durable on the peer, whatever the mode.
+    pub(super) strict: bool,
     /// Named in a list of requests that wait for a record on disk.
     pub(super) waiting: bool,
     pub(super) stage: Stage,
@@ -171,6 +173,7 @@ impl Requests {
             generation: self.generation,
             arrival: self.arrivals,
             mode: Replication::Fullsync,
+            strict: false,
             waiting: false,
             stage: Stage::Range,
             local: Half::Idle,

@@ -61,6 +61,8 @@ struct Job {
     end: u64,
     in_flight: u32,
     failed: bool,
+    /// It was marked for synchronisation since: what is copied now is not enough.
+    again: bool,
 }
 
 /// The state of the synchronisation.
@@ -287,6 +289,7 @@ impl Primary {
                     end,
                     in_flight: 0,
                     failed: false,
+                    again: false,
                 });
                 return Some(self.copier.jobs.len() - 1);
             }
@@ -478,8 +481,18 @@ impl Primary {
         self.copier.jobs.swap_remove(at);
         if job.failed {
             self.copier.failed.insert(extent);
-        } else {
+        } else if !job.again {
             self.extents.synced(extent);
+        }
+    }
+
+    /// The copies differ in this range, which a request in flight holds dirty. Where the extent is
+    /// being copied already, blocks of before the difference are on their way: it is copied again.
+    pub(super) fn mark_sync(&mut self, offset: u64, length: u64) {
+        self.extents.mark_sync(offset, length);
+        let span = self.extents.span(offset, length);
+        for job in &mut self.copier.jobs {
+            job.again |= span.contains(&job.extent);
         }
     }
 
@@ -522,6 +535,8 @@ impl Primary {
             return;
         }
         (self.meta.localcnt, self.meta.remotecnt) = self.agreed;
+        // Should the connection be lost from here on, the next write alone raises it again.
+        self.bumped = None;
         self.copier.agreed_in = self.change_meta();
         out.push(PrimaryAction::Notice(Notice::CountersAgreed {
             localcnt: self.meta.localcnt,

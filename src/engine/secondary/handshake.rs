@@ -39,9 +39,15 @@ impl Secondary {
             Decision::Adopt { full } => {
                 self.meta.resuid = hello.resuid;
                 self.meta.inconsistent = full && peer.copy_states;
-                self.full = full;
+                if full {
+                    // On disk before the unique id: a crash of either node before the primary has
+                    // stored the answer must not leave two copies that seem to be in step.
+                    self.map.fill(0xff);
+                }
                 changed = true;
-                (SyncSource::Primary, full)
+                // A write that was never acknowledged may have been made here alone.
+                let dirty = self.map.iter().any(|&byte| byte != 0);
+                (SyncSource::Primary, dirty)
             }
             Decision::Merge { source, in_step } => {
                 if in_step && std::mem::take(&mut self.meta.inconsistent) {

@@ -5,7 +5,9 @@
 //! **Parallel requests.** The original's secondary does one thing after the other. Here requests
 //! run in parallel, and what that order guaranteed is kept: requests that overlap run in the order
 //! received, reads beside reads excepted (`ranges`); a flush starts when every write received
-//! before it has ended.
+//! before it has ended, and what is written after it waits for it: in async the application goes
+//! on when its own disk is flushed, and a power failure here must not keep what it wrote then and
+//! lose what it wrote before.
 //!
 //! **memsync and the loss of the primary.** `received` is a promise: the data will be on this disk
 //! unless this node fails as well. So when the connection is lost, every write that was received
@@ -26,6 +28,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use self::serve::Op;
 use super::event::{FailedOp, LostReason, Notice, OpId, SecondaryAction, SecondaryEvent, Time};
+use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Session, SessionEvent};
@@ -132,6 +135,10 @@ pub struct Secondary {
     writes: BTreeSet<u64>,
     /// Flushes that wait for writes, in order.
     flushes: VecDeque<u32>,
+    /// Flushes that have not ended, by arrival.
+    barriers: BTreeSet<u64>,
+    /// Writes that wait for an earlier flush.
+    held: Vec<u32>,
     statistics: super::primary::Statistics,
 }
 
@@ -171,6 +178,8 @@ impl Secondary {
             arrivals: 0,
             writes: BTreeSet::new(),
             flushes: VecDeque::new(),
+            barriers: BTreeSet::new(),
+            held: Vec::new(),
             statistics: super::primary::Statistics::default(),
         }
     }
@@ -284,9 +293,9 @@ impl Secondary {
     fn disk_done(&mut self, op: OpId, result: Result<(), Errno>, out: &mut Out) {
         match op.0 {
             OP_MAP => self.map_written(result, out),
-            OP_MAP_FLUSH => self.map_recorded(result, out),
+            OP_MAP_FLUSH => self.map_recorded(flushed(result), out),
             OP_META => self.meta_written(result, out),
-            OP_META_FLUSH => self.recorded(result, out),
+            OP_META_FLUSH => self.recorded(flushed(result), out),
             slot => self.op_done(u32::try_from(slot).unwrap_or(u32::MAX), result, out),
         }
     }
