@@ -1,3 +1,7 @@
-//! hastd(8)
+//! hastd(8): the daemon.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(hast::daemon::main(std::env::args_os().skip(1)))
+}

@@ -94,7 +94,7 @@ pub(super) struct Disks {
 }
 
 impl Disks {
-    /// Starts the threads.
+    /// Starts the threads; all of them have begun when it returns.
     ///
     /// # Errors
     /// The system refuses a thread.
@@ -113,14 +113,24 @@ impl Disks {
             cost_ns: BATCH_TARGET_NS,
         };
         disks.spare.resize_with(BATCHES, Batch::default);
+        let (begins, begun) = bounded(threads);
         for number in 0..threads {
             let (jobs, done, waker) = (jobs_in.clone(), done_out.clone(), Arc::clone(waker));
+            let begins = begins.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("disk{number}"))
                 .stack_size(256 * 1024)
-                .spawn(move || serve(&jobs, &done, &waker))?;
+                .spawn(move || {
+                    // The receiver waits for all threads, or has given up.
+                    let _ = begins.send(());
+                    serve(&jobs, &done, &waker);
+                })?;
             disks.threads.push(thread);
         }
+        drop(begins);
+        // What a thread does when it begins (an arena of the allocator, a signal stack) may be
+        // forbidden once the process is confined: it is done now.
+        for () in begun.iter().take(threads) {}
         Ok(disks)
     }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
-use nix::sys::socket::{MsgFlags, accept, sendmsg};
+use nix::sys::socket::{MsgFlags, SockFlag, accept4, sendmsg};
 use nix::sys::uio::readv;
 
 use super::disks::Disks;
@@ -229,7 +229,7 @@ impl Threads {
             return;
         };
         let accepted = loop {
-            match accept(&socket.fd) {
+            match accept4(&socket.fd, SockFlag::SOCK_CLOEXEC) {
                 Err(nix::errno::Errno::EAGAIN) => {
                     socket.accept = Some(token);
                     return;
@@ -237,7 +237,7 @@ impl Threads {
                 // Gone before it was accepted: the next one, perhaps.
                 Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNABORTED) => {}
                 Err(error) => break Err(error.into()),
-                Ok(fd) => break close_on_exec(&fd).map(|()| fd),
+                Ok(fd) => break Ok(fd),
             }
         };
         self.push(token, Done::Accepted(accepted));

@@ -214,8 +214,12 @@ impl Secondary {
         !self.free.is_empty()
     }
 
-    /// When `Tick` is due if nothing else happens before.
+    /// When `Tick` is due if nothing else happens before. While requests are in progress the
+    /// primary's next words may be waiting for room, so that it cannot be said to be silent.
     pub fn deadline(&self) -> Option<Time> {
+        if self.free.len() < self.ops.len() {
+            return None;
+        }
         match self.session {
             Session::Waiting | Session::Adopting | Session::Greeted | Session::Serving => {
                 Some(self.heard.plus(SILENCE_MS))

@@ -270,6 +270,7 @@ impl Secondary {
         out.extend(op.buf.map(SecondaryAction::Release));
         self.ops[slot as usize] = None;
         self.free.push(slot);
+        self.heard = self.now;
     }
 
     pub(super) fn reply(&self, reply: Reply, data: Option<(BufId, u32)>, out: &mut Out) {

@@ -1,0 +1,14 @@
+//! Workers as real processes: the test plays the parent, the applications, and where needed the
+//! peer.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, in its helpers too"
+)]
+
+mod nbd;
+mod peer;
+mod rig;
+
+mod alone;
+mod pair;

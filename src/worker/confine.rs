@@ -1,0 +1,94 @@
+//! How a worker gives up what it does not need, once everything is open: the crate `sandbox` does
+//! it, in two halves with the making of threads between them.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use sandbox::policy::Kind;
+use sandbox::{Config, Held, Mode, Report, SandboxError, State};
+
+use super::exit::{CONFIG, Failure};
+use crate::ipc::Start;
+use crate::terms::Role;
+
+pub(super) use sandbox::policy::roles::{CHANNEL, DEVICE_LISTENER, LOCAL_COMPONENT, PEER};
+
+/// What is in force.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Confinement {
+    /// In words.
+    pub(super) in_force: Vec<String>,
+    /// What could not be applied, with reasons.
+    pub(super) missing: Vec<String>,
+}
+
+/// A process that may still make threads.
+pub(super) struct Prepared(sandbox::Prepared);
+
+fn failed(error: &SandboxError) -> Failure {
+    Failure::new(CONFIG, format!("Unable to drop privileges: {error}."))
+}
+
+/// The first half, before there are threads. `held` are all descriptors but the standard ones.
+///
+/// # Errors
+/// A step failed that must not.
+pub(super) fn prepare(
+    start: &Start,
+    role: Role,
+    held: &[(BorrowedFd<'_>, &'static str)],
+) -> Result<Prepared, Failure> {
+    let kind = if role == Role::Primary {
+        Kind::Primary
+    } else {
+        Kind::Secondary
+    };
+    let user = if nix::unistd::geteuid().is_root() {
+        let user = privsep::user::lookup(&start.user);
+        Some(user.map_err(|error| {
+            Failure::new(CONFIG, format!("Unable to drop privileges: {error}."))
+        })?)
+    } else {
+        None
+    };
+    let mut config = Config::new(kind, user);
+    config.mode = if start.confine {
+        Mode::Require
+    } else {
+        Mode::BestEffort
+    };
+    config.descriptors = held
+        .iter()
+        .map(|&(descriptor, role)| Held {
+            number: descriptor.as_raw_fd(),
+            role,
+        })
+        .collect();
+    let prepared = sandbox::prepare(config).map_err(|error| failed(&error))?;
+    Ok(Prepared(prepared))
+}
+
+impl Prepared {
+    /// The second half, for all threads.
+    ///
+    /// # Errors
+    /// A step failed that must not.
+    pub(super) fn seal(self) -> Result<Confinement, Failure> {
+        let report = self.0.seal().map_err(|error| failed(&error))?;
+        Ok(describe(&report))
+    }
+}
+
+fn describe(report: &Report) -> Confinement {
+    let mut confinement = Confinement::default();
+    for entry in &report.entries {
+        let step = entry.mechanism;
+        match &entry.state {
+            State::InForce { detail: None } => confinement.in_force.push(step.to_string()),
+            State::InForce {
+                detail: Some(detail),
+            } => confinement.in_force.push(format!("{step} ({detail})")),
+            State::NotInForce { reason } => confinement.missing.push(format!("{step}: {reason}")),
+        }
+    }
+    confinement
+}
