@@ -176,12 +176,12 @@ impl Connector {
                 deadline: self.deadline(now),
             }),
             Phase::First { deadline } | Phase::Second { deadline } if now >= deadline => {
-                self.failed(now, Kind::Passing, "no connection in time".to_owned())
+                self.failed(now, Kind::Passing, "No connection to the remote node in time.".to_owned())
             }
             Phase::Answer { deadline } if now >= deadline => self.failed(
                 now,
                 Kind::Passing,
-                "no answer to the handshake in time".to_owned(),
+                "The remote node did not answer the handshake in time.".to_owned(),
             ),
             _ => Step::Nothing,
         }
