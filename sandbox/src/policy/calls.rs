@@ -134,7 +134,7 @@ pub const CALLS: &[Rule] = &[
         "preadv2",
         WORKERS,
         &[word(5, "flags", Test::OneOf(&[value("RWF_NOWAIT", 8)]))],
-        "the local component, what is cached of it",
+        "the local component, if the page cache has it",
     ),
     rule(
         "pwritev",

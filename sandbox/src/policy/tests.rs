@@ -134,6 +134,7 @@ fn numbers_of_linux_are_those_of_its_headers() {
         ("F_GETFL", libc::F_GETFL.cast_unsigned()),
         ("F_SETFL", libc::F_SETFL.cast_unsigned()),
         ("F_DUPFD_CLOEXEC", libc::F_DUPFD_CLOEXEC.cast_unsigned()),
+        ("RWF_NOWAIT", libc::RWF_NOWAIT.cast_unsigned()),
         ("SOCK_CLOEXEC", libc::SOCK_CLOEXEC.cast_unsigned()),
         ("SOCK_NONBLOCK", libc::SOCK_NONBLOCK.cast_unsigned()),
         (
@@ -213,10 +214,10 @@ fn tables_for_people_name_every_rule() {
 
 #[test]
 fn documentation_holds_the_tables_of_this_policy() {
-    let text = include_str!("../../README.md");
+    let text = include_str!("../../../SECURITY.md");
     assert!(
         text.contains(&markdown()),
-        "sandbox/README.md is out of date: put the output of `cargo run -p sandbox --example \
+        "SECURITY.md is out of date: put the output of `cargo run -p sandbox --example \
          policy` between its marks"
     );
 }

@@ -41,7 +41,8 @@ names! {
     io_uring_enter SYS_io_uring_enter; ioctl SYS_ioctl; madvise SYS_madvise;
     membarrier SYS_membarrier; mmap SYS_mmap; mprotect SYS_mprotect; mremap SYS_mremap;
     munmap SYS_munmap; nanosleep SYS_nanosleep; ppoll SYS_ppoll; prctl SYS_prctl;
-    pread64 SYS_pread64; preadv SYS_preadv; preadv2 SYS_preadv2; pwrite64 SYS_pwrite64; pwritev SYS_pwritev;
+    pread64 SYS_pread64; preadv SYS_preadv; preadv2 SYS_preadv2;
+    pwrite64 SYS_pwrite64; pwritev SYS_pwritev;
     read SYS_read; readv SYS_readv; recvfrom SYS_recvfrom; recvmsg SYS_recvmsg;
     restart_syscall SYS_restart_syscall; rseq SYS_rseq; rt_sigaction SYS_rt_sigaction;
     rt_sigprocmask SYS_rt_sigprocmask; rt_sigreturn SYS_rt_sigreturn;
