@@ -407,7 +407,10 @@ fn a_silent_peer_costs_no_more_than_the_timeout() {
     node.settings.timeout_s = 1;
     let mut primary = node.primary(true);
     let _silent = first(&mut primary);
-    primary.logs(Level::Warning, "The remote node did not answer the handshake in time.");
+    primary.logs(
+        Level::Warning,
+        "The remote node did not answer the handshake in time.",
+    );
     let mut client = Nbd::connect(&node.devices());
     client.write(0, &mixed(2, 4096));
     let mut far = handshake(&mut primary, Offer::NONE);
