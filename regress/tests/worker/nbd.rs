@@ -86,6 +86,14 @@ impl Nbd {
         self.receive(length as usize)
     }
 
+    pub(crate) fn start_flush(&mut self) {
+        self.send(0, 3, 0, 0, &[]);
+    }
+
+    pub(crate) fn start_trim(&mut self, offset: u64, length: u32) {
+        self.send(0, 4, offset, length, &[]);
+    }
+
     pub(crate) fn flush(&mut self) {
         let cookie = self.send(0, 3, 0, 0, &[]);
         self.done(cookie);

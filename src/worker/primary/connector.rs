@@ -175,13 +175,16 @@ impl Connector {
             Phase::Resting { until } if !self.asked && now >= until => self.ask(Phase::First {
                 deadline: self.deadline(now),
             }),
-            Phase::First { deadline } | Phase::Second { deadline } if now >= deadline => {
-                self.failed(now, Kind::Passing, "no connection in time".to_owned())
-            }
+            Phase::First { deadline } | Phase::Second { deadline } if now >= deadline => self
+                .failed(
+                    now,
+                    Kind::Passing,
+                    "No connection to the remote node in time.".to_owned(),
+                ),
             Phase::Answer { deadline } if now >= deadline => self.failed(
                 now,
                 Kind::Passing,
-                "no answer to the handshake in time".to_owned(),
+                "The remote node did not answer the handshake in time.".to_owned(),
             ),
             _ => Step::Nothing,
         }
