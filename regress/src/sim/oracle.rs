@@ -428,7 +428,8 @@ impl Oracle {
             for &(id, _) in &own.log[own.logged_remote.min(end)..end] {
                 let write = &self.writes[index(id)];
                 for s in index(write.first)..index(write.first) + index(write.count) {
-                    if peer.floor[s] >= write.invoked {
+                    // A later floor may be that of a write which the flush did not cover.
+                    if peer.floor[s] == write.invoked {
                         raise(&mut peer.durable[s], write.invoked);
                     }
                 }
@@ -645,6 +646,12 @@ impl Oracle {
             copy.spoiled[s] = true;
             lower(&mut copy.floor[s], copy.durable[s]);
         }
+    }
+
+    /// A secondary has answered a request with an error: its copy has a gap, and flush barriers
+    /// mean nothing there until the next synchronisation.
+    pub fn refused(&mut self, node: usize) {
+        self.copies[node].follows = None;
     }
 
     /// The operator makes a node's local component anew: nothing is promised of it.

@@ -139,6 +139,9 @@ impl World {
     fn send_reply(&mut self, node: usize, link: LinkId, reply: Reply, data: Option<(BufId, u32)>) {
         let sector = self.scenario.sector;
         let late = self.net.spec.late_copy;
+        if reply.error.is_some() {
+            self.oracle.refused(node);
+        }
         let this = &mut self.nodes[node];
         let mut source = None;
         let mut cells = None;
