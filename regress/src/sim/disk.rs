@@ -166,6 +166,8 @@ pub struct Disk {
     pub spec: DiskSpec,
     /// What is wrong with it.
     pub health: Health,
+    /// A power failure keeps nothing that was not flushed, instead of an arbitrary part.
+    pub forgetful: bool,
     /// What a read sees.
     pub view: Image,
     /// What survives a power failure.
@@ -185,6 +187,7 @@ impl Disk {
             sector,
             spec,
             health: Health::default(),
+            forgetful: false,
             durable: image.clone(),
             view: image,
             cache: VecDeque::new(),
@@ -539,6 +542,7 @@ impl Disk {
     /// Power is lost: an arbitrary subset of the sectors that were not durable survives.
     pub fn power_lost(&mut self, rng: &mut Rng) {
         let kept = rng.pick(&[0, 200, 500, 800, 1000]);
+        let kept = if self.forgetful { 0 } else { kept };
         for cached in std::mem::take(&mut self.cache) {
             self.durable
                 .apply(&cached, self.sector, || rng.chance(kept));

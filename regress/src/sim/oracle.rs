@@ -616,6 +616,18 @@ impl Oracle {
         peer.follows = Some((primary, runs));
     }
 
+    /// What is promised whatever happens to the power is on a node's disk.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_durable(&self, node: usize, durable: &[Cell]) -> Result<(), Violation> {
+        for (sector, &cell) in (0..).zip(durable) {
+            let floor = self.copies[node].durable[index(sector)];
+            self.check_floor("flushed-is-durable", node, sector, cell, floor)?;
+        }
+        Ok(())
+    }
+
     /// A node loses power.
     pub fn power_lost(&mut self, node: usize) {
         let copy = &mut self.copies[node];

@@ -346,6 +346,11 @@ impl World {
             Notice::SyncDone => {
                 self.check_equal(node);
                 self.oracle.synchronised(node);
+                for copy in [0, 1] {
+                    let durable = &self.nodes[copy].disk.durable.data;
+                    let held = self.oracle.check_durable(copy, durable);
+                    self.check(held);
+                }
             }
             Notice::Detached => self.nodes[node].detached = true,
             _ => {}

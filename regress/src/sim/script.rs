@@ -2,7 +2,7 @@
 //! up to a length, with a crash after each durable step of either node.
 //!
 //! The cluster is the simulator's, without chance in what happens: three extents, disks and a
-//! network without faults, one write at a time. What is checked is what the simulator checks: an
+//! network without faults, two writes at a time. What is checked is what the simulator checks: an
 //! acknowledged write is never lost silently, whatever the counters on the two disks say.
 
 use hast::engine::event::{AppOp, Parameters};
@@ -22,7 +22,7 @@ pub enum Step {
     Primary(usize),
     /// A node becomes secondary.
     Secondary(usize),
-    /// The application of a node writes.
+    /// The application of a node writes two extents.
     Write(usize),
     /// The network between the nodes stops working, or works again.
     Toggle,
@@ -115,6 +115,9 @@ fn scenario() -> Scenario {
 pub fn play(history: &History, mutant: Option<Mutant>, detail: Detail) -> Result<(), Violation> {
     let mut world = World::new(scenario(), Rng::new(1), Options { mutant, detail });
     world.phase = Phase::Quiet;
+    for node in &mut world.nodes {
+        node.disk.forgetful = true;
+    }
     if history.in_step {
         world.step(Step::Secondary(1), None, 0)?;
         world.step(Step::Primary(0), None, 0)?;
@@ -151,7 +154,11 @@ impl World {
             Step::Secondary(node) => self.set_role(node, Role::Secondary),
             Step::Write(node) => {
                 if self.nodes[node].as_primary().is_some() && !self.nodes[node].stopping {
-                    self.ask(node, 0, AppOp::Write { fua: false }, number % 3, 1);
+                    // Two at once, as what one waits for must hold for both, and to stay: what is not
+                    // flushed may be lost in a power failure.
+                    let write = AppOp::Write { fua: true };
+                    self.ask(node, 0, write, number % 3, 1);
+                    self.ask(node, 0, write, (number + 1) % 3, 1);
                 }
             }
             Step::Toggle => {
