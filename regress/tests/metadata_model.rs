@@ -4,7 +4,7 @@ use hast_regress::sim::Detail;
 use hast_regress::sim::script::{History, enumerate, play};
 
 /// Steps of a history; `hast-sim --histories 4` follows longer ones.
-const LENGTH: usize = 2;
+const LENGTH: usize = 3;
 
 #[test]
 fn no_short_history_loses_a_write_silently() {
@@ -15,5 +15,5 @@ fn no_short_history_loses_a_write_silently() {
             panic!("{history:?}: {violation:?}");
         }
     });
-    assert!(histories > 3_000);
+    assert!(histories > 40_000);
 }

@@ -2,8 +2,8 @@
 
 use hast_regress::sim::{Detail, Options, run};
 
-/// Runs of `no_invariant_breaks`: about ten seconds of one core.
-const RUNS: u64 = 100;
+/// Runs of `no_invariant_breaks`: a few seconds of one core.
+const RUNS: u64 = 400;
 
 fn plain() -> Options {
     Options {
