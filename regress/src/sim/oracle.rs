@@ -264,7 +264,9 @@ impl Oracle {
                     raise(&mut peer.alone[s], invoked);
                 }
             } else if !reach.on_its_way && !reach.remote {
-                raise(&mut own.alone[s], invoked);
+                // Without the local disk it is on the peer, though the connection is gone by now.
+                let holder = if local { &mut *own } else { &mut *peer };
+                raise(&mut holder.alone[s], invoked);
                 raise(&mut own.before_session[s], invoked);
             }
         }
