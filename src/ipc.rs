@@ -5,6 +5,7 @@
 //! checks the number of descriptors; the parent also checks that the child's kind and state allow
 //! them.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use privsep::channel::{Message, Protocol};
@@ -17,6 +18,9 @@ pub const WORKER_PROTOCOL: Protocol = Protocol { id: 1, version: 1 };
 
 /// The parent and the listener.
 pub const LISTENER_PROTOCOL: Protocol = Protocol { id: 2, version: 1 };
+
+/// The parent and a resolver.
+pub const RESOLVER_PROTOCOL: Protocol = Protocol { id: 3, version: 1 };
 
 /// What a worker is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,6 +319,33 @@ pub struct Hello {
     /// What it offers.
     pub offer: Offer,
 }
+
+/// From the parent to a resolver, which looks up one name and ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToResolver {
+    /// First and last of all.
+    Resolve {
+        /// A host's name, from the configuration.
+        host: String,
+        /// User to become, if started as root.
+        user: String,
+        /// Whether a step of the confinement that fails is fatal.
+        confine: bool,
+    },
+}
+
+/// From a resolver to the parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromResolver {
+    /// The host's addresses, at least one.
+    Addresses(Vec<IpAddr>),
+    /// There are none: the reason, in words.
+    Failed(String),
+}
+
+impl Message for ToResolver {}
+
+impl Message for FromResolver {}
 
 impl Message for ToWorker {
     fn descriptors(&self) -> usize {

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod engine;
 pub mod io;
 pub mod ipc;
+pub mod report;
 pub mod terms;
 pub mod wire;
 pub mod worker;

@@ -1,11 +1,7 @@
-//! hastd(8)
+//! hastd(8): the daemon.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A child of the daemon is the same program, told by its environment what it is.
-    if std::env::var_os("HASTD_CHILD").is_some_and(|what| what == "worker") {
-        return ExitCode::from(hast::worker::main());
-    }
-    ExitCode::SUCCESS
+    ExitCode::from(hast::daemon::main(std::env::args_os().skip(1)))
 }

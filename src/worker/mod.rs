@@ -46,7 +46,7 @@ const START_PATIENCE: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The extensions that we offer to a peer.
-const OFFER: Offer = Offer {
+pub(crate) const OFFER: Offer = Offer {
     request_bytes: Some(REQUEST_BYTES_MAX),
     heartbeat: false,
     copy_states: true,

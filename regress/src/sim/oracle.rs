@@ -393,9 +393,22 @@ impl Oracle {
         }
     }
 
-    /// A flush is acknowledged; `remote`: it covered the secondary's disk too.
-    pub fn acknowledge_flush(&mut self, node: usize, start: FlushStart, reach: Reach) {
+    /// A flush is acknowledged; what it promises must be on the disks (`durable`) now.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn acknowledge_flush(
+        &mut self,
+        node: usize,
+        start: FlushStart,
+        reach: Reach,
+        durable: [&[Cell]; 2],
+    ) -> Result<(), Violation> {
         self.tick();
+        let from = [
+            (node, self.copies[node].logged_local, reach.local),
+            (1 - node, self.copies[node].logged_remote, reach.remote),
+        ];
         let [zero, one] = &mut self.copies;
         let (own, peer) = if node == 0 { (zero, one) } else { (one, zero) };
         own.flushes.push(start.at);
@@ -422,6 +435,17 @@ impl Oracle {
             }
             own.logged_remote = own.logged_remote.max(end);
         }
+        for (copy, from, _) in from.into_iter().filter(|&(.., reached)| reached) {
+            for &(id, _) in &self.copies[node].log[from.min(end)..end] {
+                let write = self.write(id);
+                for sector in write.first..write.first + write.count {
+                    let floor = self.copies[copy].durable[index(sector)];
+                    let cell = durable[copy][index(sector)];
+                    self.check_floor("flushed-is-durable", copy, sector, cell, floor)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a copy's content satisfies a floor.

@@ -324,6 +324,15 @@ impl World {
     fn primary_notice(&mut self, node: usize, notice: Notice) {
         self.note(format_args!("node {node} (primary) notices {notice:?}"));
         self.stats.notice(&notice);
+        if matches!(
+            notice,
+            Notice::LocalcntBumped(_)
+                | Notice::CountersAgreed { .. }
+                | Notice::SyncDone
+                | Notice::Detached
+        ) {
+            self.tempt(node);
+        }
         match notice {
             Notice::Connected => {
                 self.sessions += 1;
@@ -389,25 +398,24 @@ impl World {
         else {
             return;
         };
-        if !reply.received {
-            if let Some(at) = worker
+        if !reply.received
+            && let Some(at) = worker
                 .outstanding
                 .iter()
                 .position(|&(seq, ..)| seq == reply.seq)
-            {
-                worker.outstanding.swap_remove(at);
-            }
+        {
+            worker.outstanding.swap_remove(at);
         }
-        if let Some(mut cells) = cells {
-            if let Some((buf, offset, _)) = worker.engine.read_destination(reply.seq) {
-                if shorten && cells.len() > 1 {
-                    self.shorten = false;
-                    cells.truncate(cells.len() / 2);
-                }
-                length = super::content::number(cells.len()) * sector;
-                let filled = pool.fill_at(buf, sectors(u64::from(offset), sector), &cells);
-                self.check(filled);
+        if let Some(mut cells) = cells
+            && let Some((buf, offset, _)) = worker.engine.read_destination(reply.seq)
+        {
+            if shorten && cells.len() > 1 {
+                self.shorten = false;
+                cells.truncate(cells.len() / 2);
             }
+            length = super::content::number(cells.len()) * sector;
+            let filled = pool.fill_at(buf, sectors(u64::from(offset), sector), &cells);
+            self.check(filled);
         }
         self.primary_event(node, PrimaryEvent::Reply { reply, length });
     }

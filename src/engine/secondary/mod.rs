@@ -5,7 +5,9 @@
 //! **Parallel requests.** The original's secondary does one thing after the other. Here requests
 //! run in parallel, and what that order guaranteed is kept: requests that overlap run in the order
 //! received, reads beside reads excepted (`ranges`); a flush starts when every write received
-//! before it has ended.
+//! before it has ended, and what is written after it waits for it: in async the application goes
+//! on when its own disk is flushed, and a power failure here must not keep what it wrote then and
+//! lose what it wrote before.
 //!
 //! **memsync and the loss of the primary.** `received` is a promise: the data will be on this disk
 //! unless this node fails as well. So when the connection is lost, every write that was received
@@ -133,6 +135,10 @@ pub struct Secondary {
     writes: BTreeSet<u64>,
     /// Flushes that wait for writes, in order.
     flushes: VecDeque<u32>,
+    /// Flushes that have not ended, by arrival.
+    barriers: BTreeSet<u64>,
+    /// Writes that wait for an earlier flush.
+    held: Vec<u32>,
     statistics: super::primary::Statistics,
 }
 
@@ -172,6 +178,8 @@ impl Secondary {
             arrivals: 0,
             writes: BTreeSet::new(),
             flushes: VecDeque::new(),
+            barriers: BTreeSet::new(),
+            held: Vec::new(),
             statistics: super::primary::Statistics::default(),
         }
     }

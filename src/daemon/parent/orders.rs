@@ -1,0 +1,287 @@
+//! Orders of hastctl: several at once, each answered when its last part is known.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::{EntryId, Parent};
+use crate::daemon::control::{ConnectionId, Outcome};
+use crate::daemon::log::DAEMON;
+use crate::daemon::supervisor::Ticket;
+use crate::daemon::worker::WorkerId;
+use crate::terms::Role;
+use crate::wire::control::{
+    ControlError, ControlReply, ControlRequest, Order, ResourceReply, ResourceState,
+};
+
+/// How long workers may take to tell their status. One that is stopped or stuck holds an answer
+/// up for no longer.
+const STATUS_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a change of role may take beyond the resource's timeout, for which a primary waits for
+/// a peer that is primary still.
+const ROLE_PATIENCE: Duration = Duration::from_secs(15);
+
+/// FreeBSD's EIO: the error number of a role that could not be taken.
+const ROLE_NOT_TAKEN: i16 = 5;
+
+/// The name that means every resource, in first place.
+const ALL: &str = "all";
+
+#[derive(Debug)]
+enum Slot {
+    Known(ResourceReply),
+    /// A change of role that is under way.
+    Ticket(String, Ticket),
+    /// A status that is told when all of them are known.
+    Status(String, EntryId),
+}
+
+/// An order that is being carried out.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    slots: Vec<Slot>,
+    /// Workers that were asked for their status and have not answered.
+    asked: BTreeSet<WorkerId>,
+    deadline: Option<Instant>,
+    json: bool,
+    /// The daemon is to end: answered at its end.
+    stop: bool,
+}
+
+impl Waiting {
+    /// When it is answered in any case.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn is_complete(&self) -> bool {
+        let known = |slot: &Slot| !matches!(slot, Slot::Ticket(..));
+        !self.stop && self.asked.is_empty() && self.slots.iter().all(known)
+    }
+}
+
+fn unknown(name: &str) -> ResourceReply {
+    ResourceReply {
+        name: name.to_owned(),
+        state: ResourceState::Failed {
+            error: ControlError::NO_ENTRY,
+            text: Some("No such resource is configured.".to_owned()),
+        },
+    }
+}
+
+impl Parent {
+    /// Gives a connection of hastctl its turn.
+    pub(super) fn hear_control(&mut self, id: ConnectionId, now: Instant) {
+        match self.control.turn(id, now) {
+            Outcome::Nothing => {}
+            Outcome::Request(request) => self.order(id, request, now),
+            Outcome::Refused(bad) => self.log.error(DAEMON, bad),
+            Outcome::Garbage(error) => self.log.error(
+                DAEMON,
+                format_args!("Unable to receive control header: {error}."),
+            ),
+        }
+    }
+
+    fn order(&mut self, id: ConnectionId, request: ControlRequest, now: Instant) {
+        let names = if request.resources.first().is_some_and(|name| name == ALL) {
+            let configured = self.entries.iter().filter(|entry| !entry.removed);
+            configured.map(|entry| entry.conf.name.clone()).collect()
+        } else {
+            request.resources
+        };
+        match request.order {
+            Order::SetRole(role) => self.set_roles(id, role, names, now),
+            Order::Status => self.gather_status(id, names, request.json, now),
+            Order::Stop => {
+                let waiting = Waiting {
+                    slots: Vec::new(),
+                    asked: BTreeSet::new(),
+                    deadline: None,
+                    json: false,
+                    stop: true,
+                };
+                self.waiting.insert(id, waiting);
+                self.end(now);
+            }
+            Order::Extension { code, .. } => {
+                let text = format!("This daemon has no command {code}.");
+                let reply = ControlReply::refusal(ControlError::UNIMPLEMENTED, Some(text));
+                self.control.reply(id, &reply, now);
+            }
+        }
+    }
+
+    fn set_roles(&mut self, id: ConnectionId, role: Role, names: Vec<String>, now: Instant) {
+        let mut orders = Vec::new();
+        let mut slots = Vec::new();
+        for name in names {
+            slots.push(match self.find(&name) {
+                None => Slot::Known(unknown(&name)),
+                Some(entry) => {
+                    let ticket = Ticket(self.next_id());
+                    orders.push((entry, ticket));
+                    Slot::Ticket(name, ticket)
+                }
+            });
+        }
+        let waiting = Waiting {
+            slots,
+            asked: BTreeSet::new(),
+            deadline: None,
+            json: false,
+            stop: false,
+        };
+        self.waiting.insert(id, waiting);
+        for (entry, ticket) in orders {
+            let timeout_s = self.entry(entry).map_or(0, |entry| entry.conf.timeout_s);
+            let deadline = now + ROLE_PATIENCE + Duration::from_secs(timeout_s.into());
+            self.with_supervisor(entry, now, |supervisor| {
+                supervisor.set_role(role, ticket, now, deadline)
+            });
+        }
+        self.answer_if_complete(id, now);
+    }
+
+    /// A change of role is done, or is not.
+    pub(super) fn answer_ticket(
+        &mut self,
+        ticket: Ticket,
+        result: Result<Role, String>,
+        now: Instant,
+    ) {
+        let mut complete = None;
+        for (&id, waiting) in &mut self.waiting {
+            let slot = waiting
+                .slots
+                .iter_mut()
+                .find(|slot| matches!(slot, Slot::Ticket(_, other) if *other == ticket));
+            let Some(slot) = slot else {
+                continue;
+            };
+            if let Slot::Ticket(name, _) = slot {
+                let state = match result {
+                    Ok(previous) => ResourceState::Done {
+                        previous: Some(previous),
+                    },
+                    Err(reason) => ResourceState::Failed {
+                        error: ControlError::from_wire(ROLE_NOT_TAKEN)
+                            .unwrap_or(ControlError::INVALID),
+                        text: Some(reason),
+                    },
+                };
+                let name = std::mem::take(name);
+                *slot = Slot::Known(ResourceReply { name, state });
+            }
+            complete = Some(id);
+            break;
+        }
+        if let Some(id) = complete {
+            self.answer_if_complete(id, now);
+        }
+    }
+
+    fn gather_status(&mut self, id: ConnectionId, names: Vec<String>, json: bool, now: Instant) {
+        let mut asked = BTreeSet::new();
+        let mut slots = Vec::new();
+        for name in names {
+            let Some(entry) = self.find(&name) else {
+                slots.push(Slot::Known(unknown(&name)));
+                continue;
+            };
+            let worker = self.entry(entry).and_then(|entry| entry.worker);
+            if let Some(number) = worker
+                && let Some((_, worker)) = self.workers.get_mut(&number)
+                && worker.ask_status()
+            {
+                asked.insert(number);
+            }
+            slots.push(Slot::Status(name, entry));
+        }
+        let waiting = Waiting {
+            slots,
+            asked,
+            deadline: Some(now + STATUS_PATIENCE),
+            json,
+            stop: false,
+        };
+        self.waiting.insert(id, waiting);
+        self.answer_if_complete(id, now);
+    }
+
+    /// A worker has told its status.
+    pub(super) fn status_came(&mut self, worker: WorkerId, now: Instant) {
+        let mut complete = Vec::new();
+        for (&id, waiting) in &mut self.waiting {
+            if waiting.asked.remove(&worker) {
+                complete.push(id);
+            }
+        }
+        for id in complete {
+            self.answer_if_complete(id, now);
+        }
+    }
+
+    /// A worker has ended: nobody waits for its status any more.
+    pub(super) fn worker_gone(&mut self, worker: WorkerId, now: Instant) {
+        self.status_came(worker, now);
+    }
+
+    fn answer_if_complete(&mut self, id: ConnectionId, now: Instant) {
+        if self.waiting.get(&id).is_some_and(Waiting::is_complete) {
+            self.answer(id, now);
+        }
+    }
+
+    fn answer(&mut self, id: ConnectionId, now: Instant) {
+        let Some(waiting) = self.waiting.remove(&id) else {
+            return;
+        };
+        let mut resources = Vec::with_capacity(waiting.slots.len());
+        for slot in waiting.slots {
+            resources.push(match slot {
+                Slot::Known(reply) => reply,
+                Slot::Ticket(name, _) => unknown(&name),
+                Slot::Status(name, entry) => {
+                    match self.state_of(entry, &waiting.asked, waiting.json, now) {
+                        Some(status) => ResourceReply {
+                            name,
+                            state: ResourceState::Status(Box::new(status)),
+                        },
+                        // It was configured away in between.
+                        None => unknown(&name),
+                    }
+                }
+            });
+        }
+        let reply = ControlReply {
+            error: None,
+            resources,
+        };
+        self.control.reply(id, &reply, now);
+    }
+
+    /// Answers orders that have waited long enough, and forgets those of clients that have gone.
+    pub(super) fn tick_orders(&mut self, now: Instant) {
+        let control = &self.control;
+        self.waiting.retain(|&id, _| control.is_open(id));
+        let late: Vec<ConnectionId> = self
+            .waiting
+            .iter()
+            .filter(|(_, waiting)| waiting.deadline.is_some_and(|deadline| deadline <= now))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in late {
+            self.answer(id, now);
+        }
+    }
+
+    /// The answers to those who ordered the daemon to end.
+    pub(super) fn stop_replies(&mut self) -> VecDeque<(ConnectionId, ControlReply)> {
+        let stops = self.waiting.iter().filter(|(_, waiting)| waiting.stop);
+        stops
+            .map(|(&id, _)| (id, ControlReply::default()))
+            .collect()
+    }
+}

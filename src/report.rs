@@ -1,0 +1,237 @@
+//! The state of resources as JSON: what `hastctl status --json` and `list --json` print.
+//!
+//! The daemon fills one [`Resource`] per resource in (`x-json` of the control protocol), hastctl
+//! puts them into a [`Document`]. Fields are only ever added within one [`VERSION`]; hastctl(8)
+//! documents them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ipc;
+use crate::wire::control::{ResourceStatus, Statistics, WorkerState};
+
+/// Version of the schema.
+pub const VERSION: u32 = 1;
+
+/// What is printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// [`VERSION`].
+    pub version: u32,
+    /// In the order of the question.
+    pub resources: Vec<Resource>,
+}
+
+/// One resource. Where the daemon does not say something (FreeBSD's says less), it is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// Why nothing is known of it: the number of the control protocol. All else is absent then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<i16>,
+    /// The same in words, or what is wrong with it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// `init`, `primary` or `secondary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// `complete`, `degraded`, or absent if no worker runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Why it is degraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// For how many seconds `status` has been what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_seconds: Option<u64>,
+    /// Its configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<Configuration>,
+    /// State of the local disk: `good`, `stale`, `detached`, `failed`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
+    /// Bytes in extents that are to be synchronised or may have to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty_bytes: Option<u64>,
+    /// Bytes of an extent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extent_bytes: Option<u32>,
+    /// How many extents stay dirty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepdirty: Option<u32>,
+    /// The synchronisation under way, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synchronisation: Option<Synchronisation>,
+    /// The worker process, if one runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<Worker>,
+    /// Counters since the worker started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<Counters>,
+}
+
+/// What hast.conf says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names are those of hast.conf")]
+pub struct Configuration {
+    pub provname: String,
+    pub local: String,
+    pub remote: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    pub replication: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<String>,
+}
+
+/// A synchronisation under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synchronisation {
+    /// `to-peer` or `from-peer`.
+    pub direction: String,
+    /// Whether it rests.
+    pub paused: bool,
+    /// Bytes that it had to copy at its begin.
+    pub total_bytes: u64,
+    /// Bytes that are left.
+    pub left_bytes: u64,
+    /// Bytes per second, lately.
+    pub bytes_per_second: u64,
+    /// Seconds that it will take at this rate; absent if that cannot be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eta_seconds: Option<u64>,
+}
+
+/// A worker process.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Process id.
+    pub pid: i32,
+    /// False: it did not answer in time, and what is said of it is what it said before.
+    pub answers: bool,
+    /// The confinement in force.
+    #[serde(default)]
+    pub confinement: Vec<String>,
+    /// What of the confinement could not be had, with reasons.
+    #[serde(default)]
+    pub confinement_missing: Vec<String>,
+    /// Where the device is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+}
+
+/// Counters and lengths of queues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Counters {
+    pub reads: u64,
+    pub writes: u64,
+    pub deletes: u64,
+    pub flushes: u64,
+    pub activemap_updates: u64,
+    pub read_errors: u64,
+    pub write_errors: u64,
+    pub delete_errors: u64,
+    pub flush_errors: u64,
+    pub queue_idle: u64,
+    pub queue_local: u64,
+    pub queue_send: u64,
+    pub queue_recv: u64,
+    pub queue_done: u64,
+}
+
+impl From<Statistics> for Counters {
+    fn from(statistics: Statistics) -> Counters {
+        Counters {
+            reads: statistics.read,
+            writes: statistics.write,
+            deletes: statistics.delete,
+            flushes: statistics.flush,
+            activemap_updates: statistics.activemap_update,
+            read_errors: statistics.read_error,
+            write_errors: statistics.write_error,
+            delete_errors: statistics.delete_error,
+            flush_errors: statistics.flush_error,
+            queue_idle: statistics.idle_queue,
+            queue_local: statistics.local_queue,
+            queue_send: statistics.send_queue,
+            queue_recv: statistics.recv_queue,
+            queue_done: statistics.done_queue,
+        }
+    }
+}
+
+impl Resource {
+    /// A resource of which nothing is known.
+    pub fn failed(name: &str, error: i16, message: Option<String>) -> Resource {
+        Resource {
+            name: name.to_owned(),
+            error: Some(error),
+            message,
+            ..Resource::default()
+        }
+    }
+
+    /// What the pairs of the original say.
+    pub fn of_status(name: &str, status: &ResourceStatus) -> Resource {
+        let worker = status.workerpid.filter(|&pid| pid != 0).map(|pid| Worker {
+            pid,
+            answers: true,
+            ..Worker::default()
+        });
+        let mut resource = Resource {
+            name: name.to_owned(),
+            role: Some(status.role.as_str().to_owned()),
+            configuration: Some(Configuration {
+                provname: status.provname.clone(),
+                local: status.localpath.clone(),
+                remote: status.remoteaddr.clone(),
+                source: status.sourceaddr.clone(),
+                replication: status.replication.as_str().to_owned(),
+                checksum: status.checksum.map(|word| word.as_str().to_owned()),
+                compression: status.compression.map(|word| word.as_str().to_owned()),
+            }),
+            worker,
+            ..Resource::default()
+        };
+        if let Some(state) = &status.worker {
+            resource.take_state(state);
+        }
+        resource
+    }
+
+    fn take_state(&mut self, state: &WorkerState) {
+        let word = if state.complete {
+            "complete"
+        } else {
+            "degraded"
+        };
+        self.status = Some(word.to_owned());
+        self.dirty_bytes = Some(state.dirty);
+        self.extent_bytes = Some(state.extentsize);
+        self.keepdirty = Some(state.keepdirty);
+        self.statistics = Some(state.statistics.into());
+    }
+
+    /// Adds what only this program's workers say.
+    pub fn extend(&mut self, status: &ipc::Status) {
+        self.reason.clone_from(&status.reason);
+        self.since_seconds = Some(status.since_s);
+        self.disk = Some(status.disk.clone());
+        self.synchronisation = status.sync.map(|sync| Synchronisation {
+            direction: if sync.from_peer {
+                "from-peer"
+            } else {
+                "to-peer"
+            }
+            .to_owned(),
+            paused: sync.paused,
+            total_bytes: sync.total_bytes,
+            left_bytes: sync.left_bytes,
+            bytes_per_second: sync.rate,
+            eta_seconds: sync.eta_s,
+        });
+    }
+}
