@@ -16,7 +16,7 @@
 //! other; that takes the timeout at most.
 
 use crate::engine::event::Time;
-use crate::wire::hello::{Answer, Offer, Token};
+use crate::wire::hello::{Answer, Token};
 
 /// Pauses before attempts, by the number of failures in a row, in milliseconds.
 const PAUSES_MS: [u64; 6] = [0, 500, 1000, 2000, 5000, 10_000];
@@ -93,7 +93,6 @@ pub(super) struct Connector {
     /// The first attempt has ended.
     may_serve: bool,
     token: Token,
-    offer: Offer,
 }
 
 impl Connector {
@@ -110,7 +109,6 @@ impl Connector {
             wait_until: None,
             may_serve: !has_peer,
             token: [0; 16],
-            offer: Offer::NONE,
         }
     }
 
@@ -141,11 +139,6 @@ impl Connector {
     /// The token of the peer's answer.
     pub(super) fn token(&self) -> Token {
         self.token
-    }
-
-    /// The peer's offer in its answer.
-    pub(super) fn offer(&self) -> Offer {
-        self.offer
     }
 
     /// When [`Connector::tick`] is due.
@@ -220,9 +213,8 @@ impl Connector {
     /// The peer's answer to the first message.
     pub(super) fn answered(&mut self, now: Time, answer: Answer) -> Step {
         match answer {
-            Answer::Accepted { token, offer, .. } => {
+            Answer::Accepted { token, .. } => {
                 self.token = token;
-                self.offer = offer;
                 self.ask(Phase::Second {
                     deadline: self.deadline(now),
                 })

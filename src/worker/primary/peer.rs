@@ -344,11 +344,11 @@ impl Worker<'_> {
         if !self.accepts_unchecked(&head) {
             return;
         }
-        // An extension counts when it was offered in both answers.
-        let first = self.peer.connector.offer();
+        // What counts is what the worker there offers, since it is what it was offered itself that
+        // it relies on.
         let limits = PeerLimits {
             request_bytes: offer.request_bytes.unwrap_or(PEER_REQUEST_BYTES),
-            copy_states: offer.copy_states && first.copy_states,
+            copy_states: offer.copy_states,
         };
         self.feed(PrimaryEvent::Hello {
             hello,
