@@ -109,7 +109,7 @@ impl Listener {
         let ready = self.wait()?;
         let now = Instant::now();
         while let Some((message, descriptors)) = self.channel.try_receive()? {
-            self.obey(message, descriptors);
+            self.obey(&message, descriptors);
         }
         // From the last guest on, so that places stay right when one leaves.
         for source in ready.iter().rev() {
@@ -130,8 +130,8 @@ impl Listener {
         Ok(())
     }
 
-    fn obey(&mut self, message: ToListener, descriptors: Vec<OwnedFd>) {
-        match message {
+    fn obey(&mut self, message: &ToListener, descriptors: Vec<OwnedFd>) {
+        match *message {
             // Once is enough; the parent does not send it twice.
             ToListener::Start { .. } => {}
             ToListener::Listen { id } => {
