@@ -21,6 +21,9 @@ pub struct Changes {
     pub control: Option<Address>,
     /// The new pidfile, if it moves.
     pub pidfile: Option<PathBuf>,
+    /// The new directory of device sockets, if it changes: takes effect for workers that start from
+    /// now on.
+    pub devices: Option<PathBuf>,
     /// The new account, if it changes: takes effect for processes that start from now on, so
     /// fully only when the daemon is started again.
     pub user: Option<String>,
@@ -38,6 +41,7 @@ impl Changes {
             && self.listen_removed.is_empty()
             && self.control.is_none()
             && self.pidfile.is_none()
+            && self.devices.is_none()
             && self.user.is_none()
             && self.sandbox.is_none()
             && self
@@ -128,6 +132,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         listen_removed: only_in_first(&old.listen, &new.listen),
         control: changed(&old.control, &new.control),
         pidfile: changed(&old.pidfile, &new.pidfile),
+        devices: changed(&old.devices, &new.devices),
         user: changed(&old.user, &new.user),
         sandbox: changed(&old.sandbox, &new.sandbox),
         resources: kept.chain(gone).collect(),
@@ -327,12 +332,14 @@ mod tests {
         let mut new = old.clone();
         new.control = Address::Unix("/c".into());
         new.pidfile = "/p".into();
+        new.devices = "/d".into();
         new.user = "u".to_owned();
         new.sandbox = SandboxMode::BestEffort;
         let changes = diff(&old, &new);
         assert!(!changes.is_empty());
         assert_eq!(changes.control, Some(new.control));
         assert_eq!(changes.pidfile, Some(new.pidfile));
+        assert_eq!(changes.devices, Some(new.devices));
         assert_eq!(changes.user, Some(new.user));
         assert_eq!(changes.sandbox, Some(new.sandbox));
     }

@@ -23,6 +23,7 @@ pub(super) enum Keyword {
     Control,
     Pidfile,
     Listen,
+    Devices,
     User,
     Sandbox,
     Replication,
@@ -41,10 +42,11 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    pub(super) const ALL: [Keyword; 18] = [
+    pub(super) const ALL: [Keyword; 19] = [
         Keyword::Control,
         Keyword::Pidfile,
         Keyword::Listen,
+        Keyword::Devices,
         Keyword::User,
         Keyword::Sandbox,
         Keyword::Replication,
@@ -67,6 +69,7 @@ impl Keyword {
             Keyword::Control => "control",
             Keyword::Pidfile => "pidfile",
             Keyword::Listen => "listen",
+            Keyword::Devices => "devices",
             Keyword::User => "user",
             Keyword::Sandbox => "sandbox",
             Keyword::Replication => "replication",
@@ -97,6 +100,7 @@ impl Keyword {
             Keyword::Control | Keyword::Listen | Keyword::Source => "an address",
             Keyword::Remote => "an address or none",
             Keyword::Pidfile | Keyword::Exec | Keyword::Local => "a path",
+            Keyword::Devices => "the path of a directory",
             Keyword::User => "the name of an account",
             Keyword::Sandbox => "require or best-effort",
             Keyword::Replication => "memsync, fullsync or async",
@@ -126,7 +130,9 @@ impl Level {
         use Keyword as K;
         match self {
             Level::Global => !matches!(keyword, K::Name | K::Local | K::Remote | K::Source),
-            Level::GlobalNode => matches!(keyword, K::Control | K::Pidfile | K::Listen),
+            Level::GlobalNode => {
+                matches!(keyword, K::Control | K::Pidfile | K::Listen | K::Devices)
+            }
             Level::Resource => matches!(
                 keyword,
                 K::Replication
@@ -170,6 +176,7 @@ pub(super) struct Settings {
     pub(super) control: Option<Address>,
     pub(super) pidfile: Option<PathBuf>,
     pub(super) listen: Vec<Address>,
+    pub(super) devices: Option<PathBuf>,
     pub(super) user: Option<String>,
     pub(super) sandbox: Option<SandboxMode>,
     pub(super) replication: Option<Replication>,
@@ -231,6 +238,7 @@ impl Settings {
             Keyword::Control => self.control = Some(address(keyword, text)?),
             Keyword::Pidfile => self.pidfile = Some(path(keyword, text)?),
             Keyword::Listen => self.listen.push(address(keyword, text)?),
+            Keyword::Devices => self.devices = Some(path(keyword, text)?),
             Keyword::User => self.user = Some(user(text)?),
             Keyword::Sandbox => {
                 let all = [SandboxMode::Require, SandboxMode::BestEffort];

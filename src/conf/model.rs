@@ -16,6 +16,8 @@ pub const DEFAULT_PIDFILE: &str = "/var/run/hastd.pid";
 pub const DEFAULT_PORT: u16 = 8457;
 /// Seconds until a silent peer counts as gone, unless `timeout` says otherwise.
 pub const DEFAULT_TIMEOUT_S: u32 = 20;
+/// The directory of the device sockets, unless `devices` says otherwise.
+pub const DEFAULT_DEVICES: &str = "/var/run/hast";
 /// The account that workers run as, unless `user` says otherwise.
 pub const DEFAULT_USER: &str = "hast";
 
@@ -29,6 +31,9 @@ pub struct Config {
     /// Where peers connect. Never empty; the configured addresses in the file's order, those of
     /// this node's sections last, or else the two defaults.
     pub listen: Vec<Listen>,
+    /// Directory of the sockets by which primaries serve their devices where there is no GEOM gate.
+    /// Ours, not the original's.
+    pub devices: PathBuf,
     /// The account that workers and the listener run as. Ours, not the original's.
     pub user: String,
     /// What to do where a confinement cannot be had. Ours, not the original's.
@@ -51,6 +56,7 @@ impl Default for Config {
             control: Address::Unix(PathBuf::from(DEFAULT_CONTROL)),
             pidfile: PathBuf::from(DEFAULT_PIDFILE),
             listen: Listen::defaults(),
+            devices: PathBuf::from(DEFAULT_DEVICES),
             user: DEFAULT_USER.to_owned(),
             sandbox: SandboxMode::Require,
             resources: Vec::new(),

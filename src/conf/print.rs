@@ -33,6 +33,7 @@ fn write_conf(text: &mut String, config: &Config, node: &str) -> std::fmt::Resul
             writeln!(text, "listen {}", quoted(&listen.address.to_string()))?;
         }
     }
+    writeln!(text, "devices {}", quoted_path(&config.devices))?;
     writeln!(text, "user {}", quoted(&config.user))?;
     writeln!(text, "sandbox {}", config.sandbox.as_str())?;
     for resource in &config.resources {
@@ -113,6 +114,7 @@ pub fn toml(config: &Config, node: &str) -> Result<String, String> {
         control: config.control.to_string(),
         pidfile: &config.pidfile,
         listen,
+        devices: &config.devices,
         user: &config.user,
         sandbox: config.sandbox,
         resource: Map(config
@@ -144,6 +146,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
         control: String,
         pidfile: &'a Path,
         listen: Vec<String>,
+        devices: &'a Path,
         user: &'a str,
         sandbox: SandboxMode,
         resources: Vec<JsonResource<'a>>,
@@ -157,6 +160,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
             .iter()
             .map(|listen| listen.address.to_string())
             .collect(),
+        devices: &config.devices,
         user: &config.user,
         sandbox: config.sandbox,
         resources: config.resources.iter().map(json_resource).collect(),
@@ -208,6 +212,7 @@ struct FileOut<'a> {
     pidfile: &'a Path,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listen: Vec<String>,
+    devices: &'a Path,
     user: &'a str,
     sandbox: SandboxMode,
     resource: Map<'a, ResourceOut<'a>>,

@@ -27,6 +27,7 @@ pub(super) fn resolve(document: Document, identity: &Identity, sink: &mut Sink<'
     {
         global.control = node.settings.control.or(global.control);
         global.pidfile = node.settings.pidfile.or(global.pidfile);
+        global.devices = node.settings.devices.or(global.devices);
         global.listen.extend(node.settings.listen);
     }
     let mut config = Config::default();
@@ -36,6 +37,7 @@ pub(super) fn resolve(document: Document, identity: &Identity, sink: &mut Sink<'
         .collect();
     config.control = global.control.unwrap_or(config.control);
     config.pidfile = global.pidfile.unwrap_or(config.pidfile);
+    config.devices = global.devices.unwrap_or(config.devices);
     config.user = global.user.unwrap_or(config.user);
     config.sandbox = global.sandbox.unwrap_or(config.sandbox);
     if !global.listen.is_empty() {

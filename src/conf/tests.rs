@@ -280,7 +280,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
     let text = "
         replication async checksum crc32 compression lzf timeout 5 exec /g metaflush off
         syncrate 1k control /g
-        on nodea { control /n listen nodea:1 }
+        on nodea { control /n devices /n/d listen nodea:1 }
         on nodeb { control /b pidfile /b listen nodeb:1 }
         listen g:1
         resource a {
@@ -290,7 +290,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         }
         resource b { timeout 6 exec /r checksum sha256 compression none local /r
             on nodea { remote none } }
-        user daemon sandbox best-effort
+        user daemon devices /d sandbox best-effort
     ";
     let config = conf(text).unwrap();
     assert_eq!(config.control, Address::Unix("/n".into()));
@@ -301,6 +301,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         (config.user.as_str(), config.sandbox),
         ("daemon", SandboxMode::BestEffort)
     );
+    assert_eq!(config.devices, Path::new("/n/d"));
     let a = Resource {
         provname: "q".to_owned(),
         remote: "x".parse().ok(),
@@ -488,6 +489,7 @@ prop_compose! {
         control in address(),
         pidfile in text(),
         listen in proptest::collection::vec(address(), 0..4),
+        devices in text(),
         user in "[a-z][a-z0-9_-]{0,8}|on|123",
         best_effort in any::<bool>(),
         resources in proptest::collection::vec(resource(), 0..5),
@@ -501,6 +503,7 @@ prop_compose! {
             } else {
                 listen.into_iter().map(Listen::configured).collect()
             },
+            devices: devices.into(),
             user,
             sandbox: if best_effort { SandboxMode::BestEffort } else { SandboxMode::Require },
             resources: resources

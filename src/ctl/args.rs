@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::config::Format;
 use super::size;
+use crate::terms::Role;
 
 /// The original's lines, then ours.
 pub const USAGE: &str = "\
@@ -24,7 +25,11 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
        hastctl dump [-d] [-c config] [all | name ...]
        hastctl config check [-c config]
        hastctl config print [-c config] [--format conf | toml | json]
-also:  create [-a alignment] [-f], dump [--json], and [-N node] for every command
+       hastctl wait [-d] [-c config] [--connected] [--synced] [--role role]
+		[--timeout seconds] [all | name ...]
+       hastctl stop [-d] [-c config]
+also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
+       and [-N node] for every command
 ";
 
 #[derive(Parser)]
@@ -46,6 +51,16 @@ pub enum Command {
     Create(CreateOptions),
     /// Shows the metadata of local components.
     Dump(DumpOptions),
+    /// Changes roles.
+    Role(RoleOptions),
+    /// Shows everything about resources.
+    List(StatusOptions),
+    /// Shows a line about each resource.
+    Status(StatusOptions),
+    /// Waits until something is true of resources.
+    Wait(WaitOptions),
+    /// Stops the daemon.
+    Stop(Common),
     /// Works on the configuration alone.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -115,6 +130,65 @@ pub struct DumpOptions {
     pub names: Vec<String>,
 }
 
+/// Options of `role`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct RoleOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// The role to take.
+    #[arg(value_parser = role)]
+    pub role: Role,
+    /// The resources; `all` as the first means all of the daemon's.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Options of `status` and `list`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct StatusOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+    /// Again and again.
+    #[arg(long, conflicts_with = "json")]
+    pub watch: bool,
+    /// The resources; none, or `all` as the first, means all of the daemon's.
+    pub names: Vec<String>,
+}
+
+/// Options of `wait`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct WaitOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// Until the nodes are connected.
+    #[arg(long)]
+    pub connected: bool,
+    /// Until the nodes are connected and nothing is left to be synchronised.
+    #[arg(long)]
+    pub synced: bool,
+    /// Until the resource has that role.
+    #[arg(long, value_name = "role", value_parser = role)]
+    pub role: Option<Role>,
+    /// For so many seconds at most.
+    #[arg(long, value_name = "timeout")]
+    pub timeout: Option<u64>,
+    /// The resources; none, or `all` as the first, means all of the daemon's.
+    pub names: Vec<String>,
+}
+
+fn role(text: &str) -> Result<Role, &'static str> {
+    Role::from_name(text).ok_or("not a role")
+}
+
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -179,6 +253,8 @@ fn misuse(error: &clap::Error, command_first: bool) -> Misuse {
         ErrorKind::InvalidValue if no_value => {
             option_of(argument).map(|option| format!("option requires an argument -- {option}"))
         }
+        // The original prints its usage if the role is none, which is no option's value.
+        ErrorKind::ValueValidation if argument.starts_with('<') => None,
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             return Misuse {
                 complaint: value_name_of(argument).map(|name| format!("Invalid {name}")),

@@ -8,6 +8,12 @@ pub const USAGE: u8 = 64;
 pub const DATAERR: u8 = 65;
 /// The local component does not exist, cannot be opened or was never created.
 pub const NOINPUT: u8 = 66;
+/// The daemon was reached and did not answer.
+pub const UNAVAILABLE: u8 = 69;
+/// The daemon refused the whole request, or answered something else.
+pub const SOFTWARE: u8 = 70;
+/// The daemon cannot be reached: it does not run.
+pub const OSERR: u8 = 71;
 /// Reading or writing failed.
 pub const IOERR: u8 = 74;
 /// The local component is in use; it may be free later.

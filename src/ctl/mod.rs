@@ -5,12 +5,16 @@
 //! options and a [`Console`] and returns an exit code of [`exit`].
 
 pub mod args;
+mod client;
 pub mod config;
 mod create;
 mod dump;
 pub mod exit;
 pub mod output;
+mod role;
 pub mod size;
+mod status;
+mod watch;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -40,6 +44,26 @@ pub fn run(
         }),
         Command::Dump(options) => with_config(&options.common, out, err, |config, console| {
             dump::run(&options, config, console)
+        }),
+        Command::Role(options) => with_config(&options.common, out, err, |config, console| {
+            role::run(&options, config, console)
+        }),
+        Command::Status(options) | Command::List(options) if options.watch => {
+            with_config(&options.common, out, err, |config, console| {
+                watch::watch(&options, config, console)
+            })
+        }
+        Command::List(options) => with_config(&options.common, out, err, |config, console| {
+            status::run(&options, status::Form::List, config, console)
+        }),
+        Command::Status(options) => with_config(&options.common, out, err, |config, console| {
+            status::run(&options, status::Form::Table, config, console)
+        }),
+        Command::Wait(options) => with_config(&options.common, out, err, |config, console| {
+            watch::wait(&options, config, console)
+        }),
+        Command::Stop(options) => with_config(&options, out, err, |config, console| {
+            role::stop(&options, config, console)
         }),
         Command::Config(ConfigCommand::Check(options)) => {
             config::check(&options.config, options.node.as_deref(), out, err)

@@ -56,6 +56,14 @@ impl<'a> Console<'a> {
         }
     }
 
+    /// Makes what was printed visible; false if nobody can be shown anything any more.
+    pub fn flush(&mut self) -> bool {
+        if self.failure.is_none() {
+            self.failure = self.out.flush().err();
+        }
+        self.failure.is_none()
+    }
+
     /// Ends the output: `code`, or EX_IOERR if results could not be printed although somebody
     /// still reads.
     pub fn finish(mut self, code: u8) -> u8 {

@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::start::control_name;
 use super::workers::{peer_address, settings};
 use super::{Entry, EntryId, Parent};
 use crate::conf::diff::Action;
@@ -65,11 +66,19 @@ impl Parent {
                     self.replace_conf(id, conf);
                     self.update_worker(id, reconnect, now);
                 }
-                (Action::Keep, ..)
-                | (Action::Add | Action::Remove | Action::Restart | Action::Update { .. }, ..) => {}
+                // Nothing to do, or nothing to do it with.
+                (
+                    Action::Keep
+                    | Action::Add
+                    | Action::Remove
+                    | Action::Restart
+                    | Action::Update { .. },
+                    ..,
+                ) => {}
             }
         }
         self.config = config;
+        self.make_devices_directory();
         self.sort_entries();
         self.forget_names();
         self.log
@@ -104,14 +113,16 @@ impl Parent {
                     let _ = pidfile.remove();
                 }
                 return Err(format!(
-                    "Unable to listen on control address {address}: {reason}."
+                    "Unable to listen on control address {}: {reason}.",
+                    control_name(address)
                 ));
             }
             self.log.info(
                 DAEMON,
                 format_args!(
-                    "Control socket changed from {} to {address}.",
-                    self.config.control
+                    "Control socket changed from {} to {}.",
+                    control_name(&self.config.control),
+                    control_name(address)
                 ),
             );
         }

@@ -5,7 +5,6 @@
 //! Whatever fails is said on standard error of whoever starts the daemon, who gets its exit code.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -26,9 +25,6 @@ use crate::daemon::pidfile::{Pidfile, PidfileError};
 use crate::daemon::signals::Signals;
 use crate::terms::system_reason;
 use crate::wire::message::PROTOCOL_VERSION;
-
-/// Directory of the device sockets.
-pub(super) const DEFAULT_DEVICES: &str = "/var/run/hast";
 
 /// Why the control socket cannot be a TCP socket.
 pub(super) const NO_TCP_CONTROL: &str = "it must be a Unix socket: over TCP, anybody who reaches \
@@ -51,6 +47,14 @@ impl Failure {
             texts: vec![text.into()],
             code,
         }
+    }
+}
+
+/// The control address as the original shows it: a path without a prefix.
+pub(super) fn control_name(address: &Address) -> String {
+    match address {
+        Address::Unix(path) => path.display().to_string(),
+        Address::Tcp { .. } => address.to_string(),
     }
 }
 
@@ -250,7 +254,7 @@ fn open_sockets(
         Address::Tcp { .. } => Err(NO_TCP_CONTROL.to_owned()),
     };
     let control = control.map_err(|reason| {
-        let address = &config.control;
+        let address = control_name(&config.control);
         Failure::new(
             EX_OSERR,
             format!("Unable to listen on control address {address}: {reason}."),
@@ -315,7 +319,7 @@ impl Parent {
             DAEMON,
             format_args!("Started successfully, running protocol version {PROTOCOL_VERSION}."),
         );
-        let control = self.config.control.to_string();
+        let control = control_name(&self.config.control);
         self.log.debug(
             1,
             DAEMON,
@@ -328,19 +332,18 @@ impl Parent {
         self.make_devices_directory();
     }
 
-    fn make_devices_directory(&mut self) {
+    pub(super) fn make_devices_directory(&mut self) {
         use std::os::unix::fs::DirBuilderExt;
-        let path = self.devices();
-        if Path::new(&path).is_dir() {
+        let path = &self.config.devices;
+        if path.is_dir() {
             return;
         }
         let made = std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
-            .create(&path);
+            .create(path);
         if let Err(error) = made {
             // Only primaries need it, and say so.
-            let path: PathBuf = path;
             self.log.debug(
                 1,
                 DAEMON,

@@ -1,7 +1,6 @@
 //! The state of a resource as hastctl is told it.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use super::{EntryId, Parent};
@@ -13,11 +12,6 @@ use crate::report;
 use crate::wire::control::{ResourceStatus, Statistics, WorkerState};
 
 impl Parent {
-    /// Directory of the device sockets.
-    pub(super) fn devices(&self) -> PathBuf {
-        PathBuf::from(super::start::DEFAULT_DEVICES)
-    }
-
     /// The state of a resource; workers in `silent` have not answered in time.
     pub(super) fn state_of(
         &self,

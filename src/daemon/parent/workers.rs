@@ -107,7 +107,7 @@ impl Parent {
     fn start_worker(&mut self, id: EntryId, kind: Kind, now: Instant) -> Vec<Effect> {
         let number = WorkerId(self.next_id());
         let account = self.account();
-        let devices = self.devices();
+        let devices = self.config.devices.clone();
         let debug = self.log.debug_level();
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
             return Vec::new();

@@ -1,0 +1,79 @@
+//! `hastctl role` and `hastctl stop`.
+
+use super::args::{Common, RoleOptions};
+use super::client::{ask, code_of};
+use super::exit;
+use super::output::Console;
+use crate::conf::Config;
+use crate::wire::control::{ControlError, ControlRequest, Order, ResourceState};
+
+/// `role`: the exit code says whether every role was taken.
+pub(super) fn run(options: &RoleOptions, config: &Config, console: &mut Console<'_>) -> u8 {
+    let request = ControlRequest {
+        order: Order::SetRole(options.role),
+        resources: options.names.clone(),
+        json: false,
+    };
+    let reply = match ask(config, &request) {
+        Ok(reply) => reply,
+        Err(failure) => {
+            console.error(None, &failure);
+            return failure.code;
+        }
+    };
+    let mut code = exit::OK;
+    for resource in &reply.resources {
+        let name = Some(resource.name.as_str());
+        match &resource.state {
+            ResourceState::Failed { error, text } => {
+                code = exit::first(code, code_of(error.number()));
+                let number = error.number();
+                match text {
+                    // The original's line, without a word more.
+                    Some(text) if *error != ControlError::NO_ENTRY => console.warning(
+                        name,
+                        format_args!("Received error {number} from hastd: {text}"),
+                    ),
+                    _ => console.warning(name, format_args!("Received error {number} from hastd.")),
+                }
+            }
+            ResourceState::Done { previous } => {
+                let (before, now) = (previous.unwrap_or(options.role), options.role);
+                if before == now {
+                    console.debug(
+                        2,
+                        name,
+                        format_args!("Role unchanged ({}).", before.as_str()),
+                    );
+                } else {
+                    console.debug(
+                        1,
+                        name,
+                        format_args!("Role changed from {} to {}.", before.as_str(), now.as_str()),
+                    );
+                }
+            }
+            ResourceState::Status(_) => {
+                console.error(name, "The daemon answered another question.");
+                code = exit::first(code, exit::SOFTWARE);
+            }
+        }
+    }
+    code
+}
+
+/// `stop`: returns when the daemon's workers have ended.
+pub(super) fn stop(_options: &Common, config: &Config, console: &mut Console<'_>) -> u8 {
+    let request = ControlRequest {
+        order: Order::Stop,
+        resources: vec!["all".to_owned()],
+        json: false,
+    };
+    match ask(config, &request) {
+        Ok(_) => exit::OK,
+        Err(failure) => {
+            console.error(None, &failure);
+            failure.code
+        }
+    }
+}
