@@ -182,6 +182,7 @@ impl World {
     pub fn limits(&self) -> PeerLimits {
         PeerLimits {
             request_bytes: self.scenario.request_bytes,
+            heartbeat: self.scenario.copy_states,
             copy_states: self.scenario.copy_states,
         }
     }
@@ -383,6 +384,7 @@ impl World {
             }
             Message::Error(reason) => self.link_lost(node, reason),
             Message::Reply { reply, cells, .. } => self.reply(node, reply, cells),
+            Message::Heartbeat => self.primary_event(node, PrimaryEvent::Heartbeat),
             Message::End => self.link_lost(node, LostReason::Broken),
             _ => self.fail(
                 "driver-contract",

@@ -116,6 +116,7 @@ impl World {
                 self.send(link, Way::ToPrimary, Message::Error(reason));
             }
             SecondaryAction::Reply { reply, data } => self.send_reply(node, link, reply, data),
+            SecondaryAction::Heartbeat => self.send(link, Way::ToPrimary, Message::Heartbeat),
             SecondaryAction::Release(buf) => {
                 let released = self.nodes[node].pool.release(buf);
                 self.check(released);

@@ -19,6 +19,7 @@ impl Secondary {
             return;
         }
         self.heard = self.now;
+        self.peer = peer;
         self.primary_remotecnt = hello.remotecnt;
         let copy = Copy {
             resuid: self.meta.resuid,

@@ -27,7 +27,9 @@ mod serve;
 use std::collections::{BTreeSet, VecDeque};
 
 use self::serve::Op;
-use super::event::{FailedOp, LostReason, Notice, OpId, SecondaryAction, SecondaryEvent, Time};
+use super::event::{
+    FailedOp, LostReason, Notice, OpId, PeerLimits, SecondaryAction, SecondaryEvent, Time,
+};
 use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
@@ -120,6 +122,7 @@ pub struct Secondary {
     heard: Time,
     answer: Option<crate::wire::message::SecondaryHello>,
     primary_remotecnt: u64,
+    peer: PeerLimits,
 
     record: Record,
     /// Who waits for the record under way, and what is to be recorded next.
@@ -168,6 +171,7 @@ impl Secondary {
             heard: now,
             answer: None,
             primary_remotecnt: 0,
+            peer: PeerLimits::default(),
             record: Record::Idle,
             waiter: Waiter::Nobody,
             records: VecDeque::new(),

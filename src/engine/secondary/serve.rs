@@ -55,7 +55,12 @@ impl Secondary {
             return;
         }
         match request.command {
-            Command::Keepalive => out.extend(buf.map(SecondaryAction::Release)),
+            Command::Keepalive => {
+                out.extend(buf.map(SecondaryAction::Release));
+                if self.peer.heartbeat {
+                    out.push(SecondaryAction::Heartbeat);
+                }
+            }
             Command::Ahead => self.ahead(request.seq),
             Command::InStep => self.in_step(request.seq, out),
             Command::Read | Command::Write | Command::Delete | Command::Flush => {
@@ -99,6 +104,7 @@ impl Secondary {
         }
         let length = data.map_or(0, |(_, length)| u64::from(length));
         match request.command {
+            Command::Ahead | Command::InStep if !self.peer.copy_states => Err(Errno::EINVAL),
             Command::Read if request.length > u64::from(REQUEST_BYTES_MAX) || data.is_none() => {
                 Err(Errno::EINVAL)
             }
