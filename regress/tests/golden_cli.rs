@@ -12,6 +12,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use hast::ctl::args::USAGE;
 use hast_regress::golden::{self, Case, Outcome};
@@ -22,9 +23,7 @@ use hast_regress::programs::program;
 enum Needs {
     /// The program alone.
     Nothing,
-    /// The half of hastctl that talks to the daemon, but no daemon.
-    Control,
-    /// hastd, by itself.
+    /// hastd with a pid or a log that the case cannot know: the tests of the daemon look at it.
     Hastd,
     /// hastd in the background.
     Daemon,
@@ -32,12 +31,22 @@ enum Needs {
 
 fn needs(case: &Case) -> Needs {
     match case.id {
+        // And 107 asks the name service.
+        107 | 110..=112 => Needs::Hastd,
         // No options are looked at before the role.
-        95 | 97 | 124 => Needs::Nothing,
-        5 | 92..=98 => Needs::Control,
-        99..=112 => Needs::Hastd,
+        124 => Needs::Nothing,
         113.. => Needs::Daemon,
         _ => Needs::Nothing,
+    }
+}
+
+/// A daemon that ends with the test.
+struct Daemon(std::process::Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -77,7 +86,9 @@ impl World {
         match (case.id, size) {
             (_, Some(size)) => self.zeros("a.img", size),
             (1 | 38 | 80 | 82, _) => self.zeros("a.img", 64 << 20),
-            (88, _) => self.zeros("c.img", 32 << 20),
+            (88 | 140, _) => self.zeros("c.img", 32 << 20),
+            (98, _) => self.zeros("a.ctl", 0),
+            (99, _) => self.remove("a.ctl"),
             (75, _) => self.remove("a.img"),
             (77, _) => {
                 self.remove("a.img");
@@ -99,6 +110,23 @@ impl World {
         }
     }
 
+    /// hastd on the configuration of the cases that need it.
+    fn daemon(&self) -> Daemon {
+        let child = Command::new(program("hastd"))
+            .args(["-F", "-N", "nodea", "-c"])
+            .arg(self.path("two.conf"))
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.path("a.ctl").exists() {
+            assert!(Instant::now() < deadline, "the daemon does not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Daemon(child)
+    }
+
     fn run(&self, case: &Case, workdir: &str) -> Outcome {
         let here = self.dir.path().to_str().unwrap();
         let mut words = case.cmd.split_whitespace();
@@ -108,7 +136,8 @@ impl World {
         for (at, word) in words.enumerate() {
             command.arg(word.replace(workdir, here));
             // The original goes by the host's name.
-            if at == 0 && word != "bogus" && !word.starts_with('-') {
+            let is_command = name == "hastctl" && word != "bogus" && !word.starts_with('-');
+            if at == 0 && (is_command || word == "-F") {
                 let node = match case.id {
                     15 => "nodea.example.org",
                     _ => "nodea",
@@ -132,10 +161,19 @@ impl World {
                 .code()
                 .or_else(|| output.status.signal().map(|signal| -signal))
                 .unwrap(),
-            stdout: text(output.stdout),
+            stdout: with_the_pid_of_the_original(&text(output.stdout)),
             stderr,
         }
     }
+}
+
+/// Replaces the process id of a worker, which no two runs share.
+fn with_the_pid_of_the_original(stdout: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("  workerpid: ") {
+        Some(pid) if pid.trim_end().parse::<u32>().is_ok() => "  workerpid: 5386\n".to_owned(),
+        _ => line.to_owned(),
+    };
+    stdout.split_inclusive('\n').map(line).collect()
 }
 
 #[test]
@@ -158,15 +196,26 @@ fn every_case_does_what_the_original_did_or_what_is_listed_with_a_reason() {
     };
     let here = world.dir.path().to_str().unwrap().to_owned();
     for (name, text) in &cases.confs {
-        fs::write(world.path(name), text.replace(&cases.workdir, &here)).unwrap();
+        let mut text = text.replace(&cases.workdir, &here);
+        if name == "two.conf" {
+            // What workers need on a machine without the account of the installation.
+            text.push_str(&format!("user nobody\ndevices {here}\n"));
+        } else if name.starts_with("d-") {
+            text.push_str("user nobody\n");
+        }
+        fs::write(world.path(name), text).unwrap();
     }
 
+    let mut daemon = None;
     let mut seen = BTreeSet::new();
     let mut skipped = std::collections::BTreeMap::new();
     let mut failures = Vec::new();
     for case in &cases.cases {
         let needs = needs(case);
-        if needs != Needs::Nothing {
+        if needs == Needs::Daemon && daemon.is_none() {
+            daemon = Some(world.daemon());
+        }
+        if needs == Needs::Hastd {
             *skipped.entry(needs).or_insert(0) += 1;
             continue;
         }

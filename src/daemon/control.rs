@@ -238,7 +238,6 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 /// The request if it is complete; an error without a reason is the end of the connection.
-#[expect(clippy::type_complexity, reason = "each layer is one outcome")]
 fn read(
     decoder: &mut Decoder,
     mut socket: &Socket,

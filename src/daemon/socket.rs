@@ -71,7 +71,8 @@ impl End {
         }
     }
 
-    fn of(address: &SockAddr) -> End {
+    /// The end that has this address.
+    pub fn of(address: &SockAddr) -> End {
         if let Some(address) = address.as_socket() {
             return End::Inet(address);
         }

@@ -9,6 +9,7 @@ use crate::engine::event::{AppRequest, BufId, ReqId};
 use crate::io::proactor::{Completion, Proactor};
 use crate::terms::Errno;
 
+pub mod ggate;
 pub mod nbd;
 mod slab;
 

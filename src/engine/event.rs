@@ -293,6 +293,8 @@ pub enum PrimaryEvent<'a> {
         /// Bytes of data that came with it, after decoding.
         length: u32,
     },
+    /// The answer to a keepalive.
+    Heartbeat,
     /// The connection is gone or could not be made complete.
     Lost(LostReason),
     /// Nothing but the time: due at `deadline()` at the latest.
@@ -351,6 +353,8 @@ pub enum PrimaryAction {
 pub struct PeerLimits {
     /// Longest read or write, in bytes.
     pub request_bytes: u32,
+    /// Answers keepalives (our extension `x-heartbeat`).
+    pub heartbeat: bool,
     /// Knows the commands `ahead` and `in step` (our extension `x-copy`).
     pub copy_states: bool,
 }
@@ -359,6 +363,7 @@ impl Default for PeerLimits {
     fn default() -> PeerLimits {
         PeerLimits {
             request_bytes: crate::terms::PEER_REQUEST_BYTES,
+            heartbeat: false,
             copy_states: false,
         }
     }
@@ -433,6 +438,8 @@ pub enum SecondaryAction {
         /// A read's data.
         data: Option<(BufId, u32)>,
     },
+    /// Answer a keepalive.
+    Heartbeat,
     /// The engine needs this buffer no more.
     Release(BufId),
     /// Tell the log, the hooks, the operator.

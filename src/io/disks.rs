@@ -56,6 +56,7 @@ struct Registered {
     detached: bool,
     /// Writes end in the page cache.
     cached: bool,
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     inline: Inline,
 }
 

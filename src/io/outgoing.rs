@@ -15,6 +15,8 @@ enum Part {
         end: usize,
     },
     Buf(Lease),
+    /// Sent; if it was a range of a buffer, that is released.
+    Sent,
 }
 
 /// Bytes to send, in order. It holds the buffers that it names until it is cleared or dropped.
@@ -103,6 +105,7 @@ impl Outgoing {
                     bytes
                 }
                 Part::Buf(lease) => lease.bytes(),
+                Part::Sent => &[],
             };
             *slice = IoSlice::new(&bytes[skip..]);
             skip = 0;
@@ -116,17 +119,21 @@ impl Outgoing {
         assert!(sent <= self.left, "no more is sent than there is");
         self.left -= sent;
         let mut rest = self.part_sent + sent;
-        while let Some(part) = self.parts.get(self.part) {
+        while let Some(part) = self.parts.get_mut(self.part) {
             let length = match part {
-                Part::Bytes { end } => end - self.part_start,
+                Part::Bytes { end } => *end - self.part_start,
                 Part::Buf(lease) => lease.len(),
+                Part::Sent => 0,
             };
             if rest < length {
                 break;
             }
             rest -= length;
-            if let Part::Bytes { end } = part {
-                self.part_start = *end;
+            // The peer may answer before the rest is sent: then a buffer is used anew.
+            match std::mem::replace(part, Part::Sent) {
+                Part::Bytes { end } => self.part_start = end,
+                Part::Buf(lease) => self.pool.end(lease),
+                Part::Sent => {}
             }
             self.part += 1;
         }
@@ -187,6 +194,22 @@ mod tests {
             assert_eq!(sent, expected);
             assert_eq!(pool.available()[0], 1024);
         }
+    }
+
+    #[test]
+    fn a_buffer_that_is_wholly_sent_is_free_before_the_rest_is_sent() {
+        let pool = Pool::new(PoolLimits::default()).unwrap();
+        let mut out = Outgoing::new(&pool);
+        let bufs = [pool.alloc(10).unwrap(), pool.alloc(10).unwrap()];
+        for buf in bufs {
+            out.push(&[1]);
+            out.push_buf(Piece::first(buf, 10));
+        }
+        out.advance(11);
+        pool.write(Piece::first(bufs[0], 10)).fill(7);
+        assert_eq!(out.len(), 11);
+        out.advance(5);
+        assert_eq!(out.next(|slices| slices[0].len()), 6);
     }
 
     #[test]

@@ -48,7 +48,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// The extensions that we offer to a peer.
 pub(crate) const OFFER: Offer = Offer {
     request_bytes: Some(REQUEST_BYTES_MAX),
-    heartbeat: false,
+    heartbeat: true,
     copy_states: true,
 };
 

@@ -101,7 +101,7 @@ mod tests {
         );
         assert_eq!(
             failed("Local", FailedOp::Write, 512, 1024, Errno::EIO),
-            "Local request failed (Input/output error): WRITE(512, 1024)."
+            format!("Local request failed ({}): WRITE(512, 1024).", Errno::EIO)
         );
     }
 

@@ -46,7 +46,11 @@ pub(super) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<D
     header.msg_iov = ptr::from_mut(&mut vector);
     header.msg_iovlen = 1;
     header.msg_control = control.0.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_BYTES as _;
+    // A constant, far below what either type of this field (socklen_t, size_t) holds.
+    #[allow(clippy::cast_possible_truncation)]
+    {
+        header.msg_controllen = CONTROL_BYTES as _;
+    }
 
     let length = loop {
         // SAFETY: header points to one vector over `buffer` and to `control`, both alive and

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use hast::engine::mutant::Mutant;
+use hast_regress::sim::script::{History, enumerate, play};
 use hast_regress::sim::{Detail, Options, Outcome, Stats, run};
 
 /// Lines of the trace that a failure prints.
@@ -38,6 +39,10 @@ struct Arguments {
     /// Go on after a failure.
     #[arg(long)]
     keep_going: bool,
+    /// Instead of drawn runs: every history of roles, writes, disconnections and crashes of this
+    /// many steps.
+    #[arg(long)]
+    histories: Option<usize>,
     /// Break the engine in this way (with the feature `mutants` only).
     #[arg(long, value_parser = mutant)]
     mutant: Option<Mutant>,
@@ -55,11 +60,38 @@ fn mutant(name: &str) -> Result<Mutant, String> {
 
 fn main() {
     let arguments = Arguments::parse();
-    let failed = match arguments.replay {
-        Some(seed) => replay(&arguments, seed),
-        None => batch(&arguments),
+    let failed = match (arguments.histories, arguments.replay) {
+        (Some(length), _) => histories(&arguments, length),
+        (None, Some(seed)) => replay(&arguments, seed),
+        (None, None) => batch(&arguments),
     };
     std::process::exit(i32::from(failed));
+}
+
+fn histories(arguments: &Arguments, length: usize) -> bool {
+    let began = Instant::now();
+    let mut played = 0u64;
+    let mut failed: Vec<History> = Vec::new();
+    enumerate(length, |history| {
+        played += 1;
+        if play(history, arguments.mutant, Detail::Hash).is_err() {
+            failed.push(history.clone());
+        }
+    });
+    if let Some(first) = failed.first() {
+        let detail = if arguments.verbose {
+            Detail::Print
+        } else {
+            Detail::Hash
+        };
+        println!("{first:?}: {:?}", play(first, arguments.mutant, detail));
+    }
+    println!(
+        "{played} histories of {length} steps in {:.1} s, {} failures",
+        began.elapsed().as_secs_f64(),
+        failed.len()
+    );
+    !failed.is_empty()
 }
 
 fn replay(arguments: &Arguments, seed: u64) -> bool {

@@ -115,6 +115,11 @@ impl World {
             return;
         }
         let (op, first, count) = self.draw_request(node);
+        self.ask(node, client, op, first, count);
+    }
+
+    /// A client asks.
+    pub fn ask(&mut self, node: usize, client: u32, op: AppOp, first: u32, count: u32) {
         let memory = match op {
             AppOp::Read => Memory::Read(self.oracle.invoke_read(node, first, count)),
             AppOp::Flush => Memory::Flush(self.oracle.invoke_flush(node)),
@@ -277,7 +282,10 @@ impl World {
                 self.oracle.fail(*id);
             }
             (Memory::Flush(start), Ok(())) => {
-                self.oracle.acknowledge_flush(node, *start, reach);
+                let [zero, one] = &self.nodes;
+                let durable = [&zero.disk.durable.data[..], &one.disk.durable.data[..]];
+                let held = self.oracle.acknowledge_flush(node, *start, reach, durable);
+                self.check(held);
             }
             (Memory::Read(start), Ok(())) => {
                 let buf = pending.buf.expect("a read that was handed in has a buffer");

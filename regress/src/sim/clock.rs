@@ -82,8 +82,13 @@ impl<E> Clock<E> {
         }));
     }
 
+    /// When the next event is due.
+    pub fn peek(&self) -> Option<Micros> {
+        self.due.peek().map(|Reverse(due)| due.at)
+    }
+
     /// Go on to the next event.
-    pub fn next(&mut self) -> Option<E> {
+    pub fn advance(&mut self) -> Option<E> {
         let Reverse(due) = self.due.pop()?;
         self.now = due.at;
         Some(due.event)
@@ -100,7 +105,7 @@ mod tests {
         clock.after(5, 'b');
         clock.after(5, 'c');
         clock.after(1, 'a');
-        let order: String = std::iter::from_fn(|| clock.next()).collect();
+        let order: String = std::iter::from_fn(|| clock.advance()).collect();
         assert_eq!(order, "abc");
         assert_eq!(clock.now(), 5);
     }

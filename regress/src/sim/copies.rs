@@ -30,8 +30,6 @@ pub fn is_dirty(map: &[u8], extent: u32) -> bool {
 enum Decision {
     /// The extents of both bitmaps are copied.
     Both,
-    /// The extents of the primary's bitmap are copied.
-    PrimarysOnly,
     /// Everything is copied, or nothing happens.
     Safe,
 }
@@ -40,7 +38,7 @@ enum Decision {
 fn decide(primary: &Metadata, secondary: &Metadata) -> Decision {
     if secondary.resuid == 0 {
         return if primary.resuid == 0 {
-            Decision::PrimarysOnly
+            Decision::Both
         } else {
             Decision::Safe
         };
@@ -132,7 +130,6 @@ impl World {
             for decision in decisions {
                 let map = match decision {
                     Decision::Safe => continue,
-                    Decision::PrimarysOnly => marks[primary].surely.clone(),
                     Decision::Both => {
                         let both = marks[0].surely.iter().zip(&marks[1].surely);
                         both.map(|(a, b)| a | b).collect()

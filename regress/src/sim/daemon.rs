@@ -34,10 +34,10 @@ impl World {
     /// A message will never arrive: its sender may use the buffer again.
     fn drop_message(&mut self, link: LinkId, way: Way, message: &Message) {
         let sender = 1 - self.net.receiver(link, way);
-        if let Some((source, _)) = message.source() {
-            if self.nodes[sender].life == source.life {
-                self.nodes[sender].pool.wire_drop(source.buf);
-            }
+        if let Some((source, _)) = message.source()
+            && self.nodes[sender].life == source.life
+        {
+            self.nodes[sender].pool.wire_drop(source.buf);
         }
     }
 
@@ -47,10 +47,8 @@ impl World {
         for message in self.net.cut(&mut self.rng, link, way) {
             self.drop_message(link, way, &message);
         }
-        if tell {
-            if let Some(due) = self.net.end(&mut self.rng, now, link, way) {
-                self.clock.at(due, Event::Deliver { link, way });
-            }
+        if tell && let Some(due) = self.net.end(&mut self.rng, now, link, way) {
+            self.clock.at(due, Event::Deliver { link, way });
         }
     }
 
@@ -81,22 +79,22 @@ impl World {
         };
         let receiver = self.net.receiver(link, way);
         let sender = &mut self.nodes[1 - receiver];
-        if let Some((source, cells)) = message.source() {
-            if sender.life == source.life {
-                let same = sender.pool.wire_end(source.buf, source.first, cells);
-                self.check(same);
-            }
+        if let Some((source, cells)) = message.source()
+            && sender.life == source.life
+        {
+            let same = sender.pool.wire_end(source.buf, source.first, cells);
+            self.check(same);
         }
         if !self.nodes[receiver].powered {
             return;
         }
         match way {
-            Way::ToPrimary => self.to_primary(receiver, link, message),
-            Way::ToSecondary => self.to_secondary(receiver, link, message),
+            Way::ToPrimary => self.reach_primary(receiver, link, message),
+            Way::ToSecondary => self.reach_secondary(receiver, link, message),
         }
     }
 
-    fn to_primary(&mut self, node: usize, link: LinkId, message: Message) {
+    fn reach_primary(&mut self, node: usize, link: LinkId, message: Message) {
         let Some(worker) = self.nodes[node].primary() else {
             return;
         };
@@ -116,7 +114,7 @@ impl World {
         }
     }
 
-    fn to_secondary(&mut self, node: usize, link: LinkId, message: Message) {
+    fn reach_secondary(&mut self, node: usize, link: LinkId, message: Message) {
         match message {
             Message::Open => self.opened(node, link),
             Message::Counters { token, hello, peer } => {
@@ -270,6 +268,15 @@ impl World {
         }
         if let Some(torn) = finished.torn {
             self.oracle.write_failed(node, torn);
+        }
+        if let Some((victim, left)) = self.interruption
+            && victim == node
+        {
+            self.interruption = Some((victim, left - 1)).filter(|&(_, left)| left > 0);
+            if left == 1 {
+                self.crash_and_boot(node);
+                return;
+            }
         }
         let (op, result) = (finished.op, finished.result);
         match &self.nodes[node].worker {

@@ -82,13 +82,6 @@ impl Image {
 }
 
 #[derive(Debug)]
-struct Cached {
-    piece: Piece,
-    /// Written through: on stable storage already, kept here for its place in the order.
-    forced: bool,
-}
-
-#[derive(Debug)]
 enum Kind {
     Read {
         first: u32,
@@ -173,11 +166,13 @@ pub struct Disk {
     pub spec: DiskSpec,
     /// What is wrong with it.
     pub health: Health,
+    /// A power failure keeps nothing that was not flushed, instead of an arbitrary part.
+    pub forgetful: bool,
     /// What a read sees.
     pub view: Image,
     /// What survives a power failure.
     pub durable: Image,
-    cache: VecDeque<Cached>,
+    cache: VecDeque<Piece>,
     written_back: u64,
     flights: Vec<Option<Flight>>,
     free: Vec<u32>,
@@ -192,6 +187,7 @@ impl Disk {
             sector,
             spec,
             health: Health::default(),
+            forgetful: false,
             durable: image.clone(),
             view: image,
             cache: VecDeque::new(),
@@ -432,10 +428,34 @@ impl Disk {
         }
         if fua {
             self.durable.apply(&piece, self.sector, || true);
+            self.supersede(&piece);
+            return;
         }
-        self.cache.push_back(Cached { piece, forced: fua });
+        self.cache.push_back(piece);
         if self.cache.len() > CACHED_MAX {
             self.write_back(self.written_back + CACHED_MAX as u64 / 2);
+        }
+    }
+
+    /// What is cached of the sectors of a write that went through cannot be written back any more.
+    fn supersede(&mut self, new: &Piece) {
+        let Piece::Data { first, cells } = new else {
+            return;
+        };
+        for cached in &mut self.cache {
+            if let Piece::Data {
+                first: old,
+                cells: olds,
+            } = cached
+            {
+                for (sector, cell) in (*old..).zip(olds) {
+                    if let Some(at) = sector.checked_sub(*first)
+                        && let Some(&newer) = cells.get(index(at))
+                    {
+                        *cell = newer;
+                    }
+                }
+            }
         }
     }
 
@@ -444,10 +464,7 @@ impl Disk {
         self.view.apply(piece, self.sector, || rng.coin());
         let after = self.view.clone_touched(piece);
         if self.spec.cache {
-            self.cache.push_back(Cached {
-                piece: after,
-                forced: false,
-            });
+            self.cache.push_back(after);
         } else {
             self.durable.apply(&after, self.sector, || true);
         }
@@ -462,7 +479,7 @@ impl Disk {
             let Some(cached) = self.cache.pop_front() else {
                 return;
             };
-            self.durable.apply(&cached.piece, self.sector, || true);
+            self.durable.apply(&cached, self.sector, || true);
             self.written_back += 1;
         }
     }
@@ -525,10 +542,10 @@ impl Disk {
     /// Power is lost: an arbitrary subset of the sectors that were not durable survives.
     pub fn power_lost(&mut self, rng: &mut Rng) {
         let kept = rng.pick(&[0, 200, 500, 800, 1000]);
+        let kept = if self.forgetful { 0 } else { kept };
         for cached in std::mem::take(&mut self.cache) {
-            let forced = cached.forced;
             self.durable
-                .apply(&cached.piece, self.sector, || forced || rng.chance(kept));
+                .apply(&cached, self.sector, || rng.chance(kept));
             self.written_back += 1;
         }
         for flight in std::mem::take(&mut self.flights).into_iter().flatten() {
@@ -546,7 +563,7 @@ impl Disk {
 
     /// Every write that is not certainly on stable storage, in flight or cached.
     pub fn unsettled(&self) -> impl Iterator<Item = &Piece> {
-        let cached = self.cache.iter().map(|cached| &cached.piece);
+        let cached = self.cache.iter();
         let flying = self
             .flights
             .iter()

@@ -111,6 +111,9 @@ impl Fault {
     }
 }
 
+/// Where the kinds of a node's failure are in [`Fault::ALL`]: without and with loss of power.
+const FRAIL: (usize, usize) = (2, 3);
+
 /// What is put right later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ailment {
@@ -173,6 +176,39 @@ impl World {
             self.stats.faults[at] += 1;
         }
         self.trace.event(self.clock.now(), 5, kind as u64);
+    }
+
+    /// Something is being recorded or agreed on: at times a node fails just then, if nodes fail in
+    /// this run.
+    pub fn tempt(&mut self, node: usize) {
+        let weights = &self.scenario.fault_weights;
+        let frail = [FRAIL.0, FRAIL.1]
+            .iter()
+            .any(|&at| weights.get(at).is_some_and(|&w| w > 0));
+        if self.phase == Phase::Trouble && frail && self.rng.chance(30) {
+            let pause = self.rng.around(2 * self.nodes[node].disk.spec.latency_us);
+            self.clock.after(pause, Event::Strike { node });
+        }
+    }
+
+    /// A node fails at a moment that matters, and the other takes over.
+    pub fn strike(&mut self, node: usize) {
+        if self.phase != Phase::Trouble || self.operator.confused {
+            return;
+        }
+        self.note(format_args!("node {node} is struck"));
+        let kind = if self.scenario.fault_weights[FRAIL.1] > 0 && self.power_off(node) {
+            Fault::PowerOne
+        } else if self.nodes[node].powered {
+            self.daemon_crash(node);
+            Fault::DaemonCrash
+        } else {
+            return;
+        };
+        if let Some(at) = Fault::ALL.iter().position(|&fault| fault == kind) {
+            self.stats.faults[at] += 1;
+        }
+        self.operator.intended = 1 - node;
     }
 
     fn recovery(&mut self) -> Micros {
@@ -252,7 +288,8 @@ impl World {
         }
     }
 
-    fn power_off(&mut self, node: usize) -> bool {
+    /// A node loses power; whether it had any.
+    pub fn power_off(&mut self, node: usize) -> bool {
         if !self.nodes[node].powered {
             return false;
         }
@@ -360,9 +397,7 @@ impl World {
             }
             Ailment::Blocked(node) => {
                 self.net.blocked[node] = false;
-                for (link, way, due) in self.net.unblock() {
-                    self.clock.at(due, Event::Deliver { link, way });
-                }
+                self.wake_network();
             }
             Ailment::Slow => self.net.slowness = 1,
             Ailment::SlowDisk(node, latency_us) => {
@@ -379,6 +414,13 @@ impl World {
             }
             Ailment::Confusion => self.operator.confused = false,
             Ailment::Paused(node) => self.primary_event(node, PrimaryEvent::PauseSync(false)),
+        }
+    }
+
+    /// Streams that are not blocked any more go on.
+    pub fn wake_network(&mut self) {
+        for (link, way, due) in self.net.unblock() {
+            self.clock.at(due, Event::Deliver { link, way });
         }
     }
 

@@ -23,6 +23,7 @@ pub mod primary;
 pub mod report;
 pub mod rng;
 pub mod scenario;
+pub mod script;
 pub mod secondary;
 pub mod trace;
 pub mod world;

@@ -67,6 +67,8 @@ pub enum Message {
         /// As in a request.
         source: Option<Source>,
     },
+    /// The answer to a keepalive.
+    Heartbeat,
     /// The end of the stream.
     End,
 }

@@ -264,7 +264,9 @@ impl Oracle {
                     raise(&mut peer.alone[s], invoked);
                 }
             } else if !reach.on_its_way && !reach.remote {
-                raise(&mut own.alone[s], invoked);
+                // Without the local disk it is on the peer, though the connection is gone by now.
+                let holder = if local { &mut *own } else { &mut *peer };
+                raise(&mut holder.alone[s], invoked);
                 raise(&mut own.before_session[s], invoked);
             }
         }
@@ -393,9 +395,22 @@ impl Oracle {
         }
     }
 
-    /// A flush is acknowledged; `remote`: it covered the secondary's disk too.
-    pub fn acknowledge_flush(&mut self, node: usize, start: FlushStart, reach: Reach) {
+    /// A flush is acknowledged; what it promises must be on the disks (`durable`) now.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn acknowledge_flush(
+        &mut self,
+        node: usize,
+        start: FlushStart,
+        reach: Reach,
+        durable: [&[Cell]; 2],
+    ) -> Result<(), Violation> {
         self.tick();
+        let from = [
+            (node, self.copies[node].logged_local, reach.local),
+            (1 - node, self.copies[node].logged_remote, reach.remote),
+        ];
         let [zero, one] = &mut self.copies;
         let (own, peer) = if node == 0 { (zero, one) } else { (one, zero) };
         own.flushes.push(start.at);
@@ -415,13 +430,25 @@ impl Oracle {
             for &(id, _) in &own.log[own.logged_remote.min(end)..end] {
                 let write = &self.writes[index(id)];
                 for s in index(write.first)..index(write.first) + index(write.count) {
-                    if peer.floor[s] >= write.invoked {
+                    // A later floor may be that of a write which the flush did not cover.
+                    if peer.floor[s] == write.invoked {
                         raise(&mut peer.durable[s], write.invoked);
                     }
                 }
             }
             own.logged_remote = own.logged_remote.max(end);
         }
+        for (copy, from, _) in from.into_iter().filter(|&(.., reached)| reached) {
+            for &(id, _) in &self.copies[node].log[from.min(end)..end] {
+                let write = self.write(id);
+                for sector in write.first..write.first + write.count {
+                    let floor = self.copies[copy].durable[index(sector)];
+                    let cell = durable[copy][index(sector)];
+                    self.check_floor("flushed-is-durable", copy, sector, cell, floor)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether a copy's content satisfies a floor.
@@ -591,6 +618,18 @@ impl Oracle {
         peer.follows = Some((primary, runs));
     }
 
+    /// What is promised whatever happens to the power is on a node's disk.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check_durable(&self, node: usize, durable: &[Cell]) -> Result<(), Violation> {
+        for (sector, &cell) in (0..).zip(durable) {
+            let floor = self.copies[node].durable[index(sector)];
+            self.check_floor("flushed-is-durable", node, sector, cell, floor)?;
+        }
+        Ok(())
+    }
+
     /// A node loses power.
     pub fn power_lost(&mut self, node: usize) {
         let copy = &mut self.copies[node];
@@ -621,6 +660,12 @@ impl Oracle {
             copy.spoiled[s] = true;
             lower(&mut copy.floor[s], copy.durable[s]);
         }
+    }
+
+    /// A secondary has answered a request with an error: its copy has a gap, and flush barriers
+    /// mean nothing there until the next synchronisation.
+    pub fn refused(&mut self, node: usize) {
+        self.copies[node].follows = None;
     }
 
     /// The operator makes a node's local component anew: nothing is promised of it.

@@ -182,6 +182,7 @@ impl World {
     pub fn limits(&self) -> PeerLimits {
         PeerLimits {
             request_bytes: self.scenario.request_bytes,
+            heartbeat: self.scenario.copy_states,
             copy_states: self.scenario.copy_states,
         }
     }
@@ -324,6 +325,15 @@ impl World {
     fn primary_notice(&mut self, node: usize, notice: Notice) {
         self.note(format_args!("node {node} (primary) notices {notice:?}"));
         self.stats.notice(&notice);
+        if matches!(
+            notice,
+            Notice::LocalcntBumped(_)
+                | Notice::CountersAgreed { .. }
+                | Notice::SyncDone
+                | Notice::Detached
+        ) {
+            self.tempt(node);
+        }
         match notice {
             Notice::Connected => {
                 self.sessions += 1;
@@ -337,6 +347,11 @@ impl World {
             Notice::SyncDone => {
                 self.check_equal(node);
                 self.oracle.synchronised(node);
+                for copy in [0, 1] {
+                    let durable = &self.nodes[copy].disk.durable.data;
+                    let held = self.oracle.check_durable(copy, durable);
+                    self.check(held);
+                }
             }
             Notice::Detached => self.nodes[node].detached = true,
             _ => {}
@@ -369,6 +384,7 @@ impl World {
             }
             Message::Error(reason) => self.link_lost(node, reason),
             Message::Reply { reply, cells, .. } => self.reply(node, reply, cells),
+            Message::Heartbeat => self.primary_event(node, PrimaryEvent::Heartbeat),
             Message::End => self.link_lost(node, LostReason::Broken),
             _ => self.fail(
                 "driver-contract",
@@ -389,25 +405,24 @@ impl World {
         else {
             return;
         };
-        if !reply.received {
-            if let Some(at) = worker
+        if !reply.received
+            && let Some(at) = worker
                 .outstanding
                 .iter()
                 .position(|&(seq, ..)| seq == reply.seq)
-            {
-                worker.outstanding.swap_remove(at);
-            }
+        {
+            worker.outstanding.swap_remove(at);
         }
-        if let Some(mut cells) = cells {
-            if let Some((buf, offset, _)) = worker.engine.read_destination(reply.seq) {
-                if shorten && cells.len() > 1 {
-                    self.shorten = false;
-                    cells.truncate(cells.len() / 2);
-                }
-                length = super::content::number(cells.len()) * sector;
-                let filled = pool.fill_at(buf, sectors(u64::from(offset), sector), &cells);
-                self.check(filled);
+        if let Some(mut cells) = cells
+            && let Some((buf, offset, _)) = worker.engine.read_destination(reply.seq)
+        {
+            if shorten && cells.len() > 1 {
+                self.shorten = false;
+                cells.truncate(cells.len() / 2);
             }
+            length = super::content::number(cells.len()) * sector;
+            let filled = pool.fill_at(buf, sectors(u64::from(offset), sector), &cells);
+            self.check(filled);
         }
         self.primary_event(node, PrimaryEvent::Reply { reply, length });
     }

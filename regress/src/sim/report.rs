@@ -12,7 +12,7 @@ use super::clock::Micros;
 use super::faults::Fault;
 
 /// Kinds of events of a primary.
-const PRIMARY_EVENTS: [&str; 11] = [
+const PRIMARY_EVENTS: [&str; 12] = [
     "App",
     "DiskDone",
     "DiskFailed",
@@ -24,6 +24,7 @@ const PRIMARY_EVENTS: [&str; 11] = [
     "Parameters",
     "PauseSync",
     "Stop",
+    "Heartbeat",
 ];
 
 /// Kinds of events of a secondary.
@@ -120,6 +121,7 @@ impl Stats {
             PrimaryEvent::Parameters(_) => 8,
             PrimaryEvent::PauseSync(_) => 9,
             PrimaryEvent::Stop => 10,
+            PrimaryEvent::Heartbeat => 11,
         };
         self.primary.0[state][event] += 1;
     }

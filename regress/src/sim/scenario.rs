@@ -6,6 +6,9 @@ use hast::terms::Replication;
 use super::clock::{Micros, SECOND};
 use super::rng::Rng;
 
+/// Requests of the applications in a run, about, at most.
+const REQUESTS_MEAN: u64 = 2000;
+
 /// What a discarded sector holds afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeleteKind {
@@ -148,6 +151,11 @@ impl Scenario {
             duration: rng.pick(&[10, 30, 60]) * SECOND,
             takeover: rng.coin(),
         };
+        // A fast load makes a short run: it meets as much in less time.
+        let load = scenario.load;
+        let paced = REQUESTS_MEAN * load.think_us / u64::from(load.clients);
+        scenario.duration = scenario.duration.min(paced.max(2 * SECOND));
+        scenario.fault_every = scenario.fault_every.min(scenario.duration / 4);
         scenario.fault_weights = super::faults::draw_weights(rng, &scenario);
         scenario
     }

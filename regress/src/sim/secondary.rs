@@ -116,6 +116,7 @@ impl World {
                 self.send(link, Way::ToPrimary, Message::Error(reason));
             }
             SecondaryAction::Reply { reply, data } => self.send_reply(node, link, reply, data),
+            SecondaryAction::Heartbeat => self.send(link, Way::ToPrimary, Message::Heartbeat),
             SecondaryAction::Release(buf) => {
                 let released = self.nodes[node].pool.release(buf);
                 self.check(released);
@@ -139,6 +140,9 @@ impl World {
     fn send_reply(&mut self, node: usize, link: LinkId, reply: Reply, data: Option<(BufId, u32)>) {
         let sector = self.scenario.sector;
         let late = self.net.spec.late_copy;
+        if reply.error.is_some() {
+            self.oracle.refused(node);
+        }
         let this = &mut self.nodes[node];
         let mut source = None;
         let mut cells = None;

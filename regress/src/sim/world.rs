@@ -80,6 +80,11 @@ pub enum Event {
     Fault,
     /// Something that went wrong is put right.
     Heal(Ailment),
+    /// A node fails at a moment that matters.
+    Strike {
+        /// Which.
+        node: usize,
+    },
     /// The operator looks at the cluster.
     Operator,
     /// The faults stop.
@@ -144,6 +149,10 @@ pub struct World {
     pub primary_actions: Vec<PrimaryAction>,
     /// Reused.
     pub secondary_actions: Vec<SecondaryAction>,
+    /// In a scripted history: crash this node after so many of its disk operations.
+    pub interruption: super::script::Interruption,
+    /// In a scripted history: the node that was made primary last.
+    pub last_primary: usize,
     since_check: u32,
 }
 
@@ -201,7 +210,8 @@ pub fn run_scenario(seed: u64, scenario: Scenario, rng: Rng, options: Options) -
 }
 
 impl World {
-    fn new(scenario: Scenario, rng: Rng, options: Options) -> World {
+    /// A world in which nothing is due yet.
+    pub fn new(scenario: Scenario, rng: Rng, options: Options) -> World {
         World {
             nodes: [Node::new(&scenario, 0), Node::new(&scenario, 1)],
             net: Network::new(scenario.net),
@@ -218,6 +228,8 @@ impl World {
             shorten: false,
             primary_actions: Vec::new(),
             secondary_actions: Vec::new(),
+            interruption: None,
+            last_primary: 0,
             since_check: 0,
             scenario,
         }
@@ -233,7 +245,7 @@ impl World {
         self.clock.after(first, Event::Fault);
         self.clock.at(self.scenario.duration, Event::Calm);
         while self.violation.is_none() && self.phase != Phase::Over {
-            let Some(event) = self.clock.next() else {
+            let Some(event) = self.clock.advance() else {
                 self.fail("progress", "nothing is due any more".into());
                 return;
             };
@@ -253,7 +265,9 @@ impl World {
         }
     }
 
-    fn dispatch(&mut self, event: Event) {
+    /// Let an event happen.
+    #[expect(clippy::needless_pass_by_value, reason = "an event happens once")]
+    pub fn dispatch(&mut self, event: Event) {
         let now = self.clock.now();
         match event {
             Event::Disk { node, flight } => {
@@ -280,6 +294,7 @@ impl World {
             Event::StopLimit { node, life } => self.stop_limit(node, life),
             Event::Fault => self.fault(),
             Event::Heal(ailment) => self.heal(ailment),
+            Event::Strike { node } => self.strike(node),
             Event::Operator => self.operate(),
             Event::Calm => self.calm(),
             Event::Quiet => self.phase = Phase::Quiet,

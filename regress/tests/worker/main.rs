@@ -11,4 +11,6 @@ mod peer;
 mod rig;
 
 mod alone;
+mod golden;
+mod liars;
 mod pair;

@@ -75,6 +75,23 @@ impl Nbd {
         assert_eq!(self.reply(), (cookie, 0));
     }
 
+    /// Writes; false if the server went away before it answered.
+    pub(crate) fn try_write(&mut self, offset: u64, data: &[u8]) -> bool {
+        self.cookie += 1;
+        let mut packet = 0x2560_9513u32.to_be_bytes().to_vec();
+        packet.extend([0, 0, 0, 1]);
+        packet.extend(self.cookie.to_be_bytes());
+        packet.extend(offset.to_be_bytes());
+        packet.extend(u32::try_from(data.len()).unwrap().to_be_bytes());
+        packet.extend(data);
+        let mut head = [0; 16];
+        if self.socket.write_all(&packet).is_err() || self.socket.read_exact(&mut head).is_err() {
+            return false;
+        }
+        assert_eq!(be32(&head[4..]), 0);
+        true
+    }
+
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
         let cookie = self.submit(offset, data);
         self.done(cookie);
@@ -84,6 +101,14 @@ impl Nbd {
         let cookie = self.send(0, 0, offset, length, &[]);
         self.done(cookie);
         self.receive(length as usize)
+    }
+
+    pub(crate) fn start_flush(&mut self) {
+        self.send(0, 3, 0, 0, &[]);
+    }
+
+    pub(crate) fn start_trim(&mut self, offset: u64, length: u32) {
+        self.send(0, 4, offset, length, &[]);
     }
 
     pub(crate) fn flush(&mut self) {

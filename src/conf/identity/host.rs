@@ -56,7 +56,8 @@ mod system {
             .unwrap_or_default()
     }
 
-    /// kern.hostid, an unsigned long.
+    /// kern.hostid, an unsigned long: 64 bits, but on 32-bit platforms.
+    #[allow(clippy::useless_conversion)]
     pub(super) fn hostid() -> Option<u64> {
         let mut buffer = [0_u8; size_of::<libc::c_ulong>()];
         let length = sysctl(c"kern.hostid", &mut buffer)?;

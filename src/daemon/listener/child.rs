@@ -13,7 +13,7 @@ use socket2::{SockRef, Socket};
 use super::guests::Guests;
 use super::reading::Reading;
 use crate::daemon::confine;
-use crate::daemon::socket::{self, End};
+use crate::daemon::socket::End;
 use crate::ipc::{FromListener, LISTENER_PROTOCOL, Level, ToListener};
 
 /// Connections accepted from one socket before others get their turn.
@@ -70,7 +70,7 @@ fn run() -> Result<(), String> {
     else {
         return Err("the first message is not the start".to_owned());
     };
-    match confine::listener(&user, confine) {
+    match confine::listener(&user, confine, channel.as_fd()) {
         Ok(ready) => channel
             .send(&FromListener::Ready(Box::new(ready)), Vec::new())
             .map_err(|error| error.to_string())?,
@@ -109,7 +109,7 @@ impl Listener {
         let ready = self.wait()?;
         let now = Instant::now();
         while let Some((message, descriptors)) = self.channel.try_receive()? {
-            self.obey(message, descriptors);
+            self.obey(&message, descriptors);
         }
         // From the last guest on, so that places stay right when one leaves.
         for source in ready.iter().rev() {
@@ -130,8 +130,8 @@ impl Listener {
         Ok(())
     }
 
-    fn obey(&mut self, message: ToListener, descriptors: Vec<OwnedFd>) {
-        match message {
+    fn obey(&mut self, message: &ToListener, descriptors: Vec<OwnedFd>) {
+        match *message {
             // Once is enough; the parent does not send it twice.
             ToListener::Start { .. } => {}
             ToListener::Listen { id } => {
@@ -249,10 +249,9 @@ impl Listener {
 }
 
 fn accept_one(listening: BorrowedFd<'_>) -> io::Result<(Socket, End)> {
-    let (socket, _) = SockRef::from(&listening).accept()?;
+    let (socket, peer) = SockRef::from(&listening).accept()?;
     socket.set_nonblocking(true)?;
-    let peer = socket::peer_of(socket.as_fd())?;
-    Ok((socket, peer))
+    Ok((socket, End::of(&peer)))
 }
 
 /// Whether an error of accept(2) concerns the one connection only.

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 /// Connections of one address at most. Hundreds of resources may connect from it after a restart,
 /// but each says its first packet at once and is no guest any more.
-const PER_ADDRESS_MAX: usize = 64;
+const PER_ADDRESS_MAX: usize = 24;
 
-/// Connections in total at most: each holds a descriptor and some kilobytes.
-const TOTAL_MAX: usize = 256;
+/// Connections in total at most: each holds a descriptor and some kilobytes. The confinement of
+/// the listener allows 64 descriptors of peers, some of which may be on their way to the parent.
+const TOTAL_MAX: usize = 48;
 
 #[derive(Debug)]
 struct Guest<C> {
@@ -133,7 +134,7 @@ mod tests {
         for number in 0..PER_ADDRESS_MAX {
             assert_eq!(guests.admit(address(2), number, now), None);
         }
-        assert_eq!(guests.admit(address(2), 64, now), Some(0));
+        assert_eq!(guests.admit(address(2), PER_ADDRESS_MAX, now), Some(0));
         assert!(guests.iter().any(|&guest| guest == 1000));
     }
 

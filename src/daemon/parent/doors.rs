@@ -309,7 +309,7 @@ impl Parent {
                     }
                     FromListener::Hello(hello) => {
                         if let Some(socket) = descriptors.pop() {
-                            self.hear_peer(*hello, socket, now);
+                            self.hear_peer(&hello, socket, now);
                         }
                     }
                 },

@@ -17,7 +17,7 @@ use crate::worker::OFFER;
 impl Parent {
     /// A peer has sent its first packet. The listener decoded it and is not believed more than the
     /// peer: the address is what the kernel says of the descriptor.
-    pub(super) fn hear_peer(&mut self, hello: Hello, socket: OwnedFd, now: Instant) {
+    pub(super) fn hear_peer(&mut self, hello: &Hello, socket: OwnedFd, now: Instant) {
         let ends = (
             socket::peer_of(socket.as_fd()),
             socket::name_of(socket.as_fd()),
@@ -37,7 +37,7 @@ impl Parent {
             format_args!("{peer}: resource={}", hello.resource),
         );
         let id = self.find(&hello.resource);
-        if let Err(refusal) = admission::admit(self.facts(id, &hello, &peer)) {
+        if let Err(refusal) = admission::admit(self.facts(id, hello, &peer)) {
             self.look_up_again(now);
             self.refuse(refusal, id, &hello.resource, &peer, &socket, now);
             return;
@@ -45,9 +45,9 @@ impl Parent {
         let Some(id) = id else {
             return;
         };
-        match hello.second {
+        match &hello.second {
             None => self.begin_session(id, hello.version, &peer, socket, now),
-            Some((token, second)) => self.complete_session(id, &token, second, &peer, socket, now),
+            Some((token, second)) => self.complete_session(id, token, *second, &peer, socket, now),
         }
     }
 

@@ -66,8 +66,15 @@ impl Parent {
                     self.replace_conf(id, conf);
                     self.update_worker(id, reconnect, now);
                 }
-                (Action::Keep, ..)
-                | (Action::Add | Action::Remove | Action::Restart | Action::Update { .. }, ..) => {}
+                // Nothing to do, or nothing to do it with.
+                (
+                    Action::Keep
+                    | Action::Add
+                    | Action::Remove
+                    | Action::Restart
+                    | Action::Update { .. },
+                    ..,
+                ) => {}
             }
         }
         self.config = config;

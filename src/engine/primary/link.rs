@@ -180,7 +180,6 @@ impl Primary {
     }
 
     pub(super) fn send_keepalive(&mut self, out: &mut Out) {
-        self.sent = self.now;
         let request = Request {
             command: Command::Keepalive,
             seq: 0,
@@ -188,11 +187,31 @@ impl Primary {
             length: 0,
             memsync: false,
         };
-        out.push(PrimaryAction::Send {
-            request,
-            data: None,
-            zeroes: false,
-        });
+        if self.peer.heartbeat {
+            self.heartbeats += 1;
+            self.send(request, None, false, out);
+        } else {
+            self.sent = self.now;
+            out.push(PrimaryAction::Send {
+                request,
+                data: None,
+                zeroes: false,
+            });
+        }
+    }
+
+    /// The peer is alive.
+    pub(super) fn heartbeat(&mut self, out: &mut Out) {
+        if self.heartbeats == 0 {
+            self.drop_link(
+                LostReason::Protocol("a heartbeat that was not asked for"),
+                out,
+            );
+            return;
+        }
+        self.heartbeats -= 1;
+        self.outstanding = self.outstanding.saturating_sub(1);
+        self.heard = self.now;
     }
 
     /// Where the data of a successful read go: buffer, offset in it, and the length in bytes that
@@ -370,6 +389,7 @@ impl Primary {
         }
         self.change_link(LinkEvent::Lost);
         self.outstanding = 0;
+        self.heartbeats = 0;
         self.link_commit = None;
         out.push(PrimaryAction::Notice(Notice::Disconnected(reason)));
         self.interrupt_sync(out);

@@ -173,6 +173,8 @@ pub struct Primary {
     local_deletes: bool,
     /// Sent and not answered.
     outstanding: u64,
+    /// Keepalives among them.
+    heartbeats: u64,
     heard: Time,
     sent: Time,
     /// Numbers what is sent on our own account.
@@ -244,6 +246,7 @@ impl Primary {
             peer_flushes: true,
             local_deletes: true,
             outstanding: 0,
+            heartbeats: 0,
             heard: now,
             sent: now,
             errands: 0,
@@ -270,6 +273,7 @@ impl Primary {
             PrimaryEvent::Linked => self.linked(out),
             PrimaryEvent::Hello { hello, map, peer } => self.hello(&hello, map, peer, out),
             PrimaryEvent::Reply { reply, length } => self.reply(reply, length, out),
+            PrimaryEvent::Heartbeat => self.heartbeat(out),
             PrimaryEvent::Lost(reason) => self.lost(reason, out),
             PrimaryEvent::Tick => {}
             PrimaryEvent::Parameters(parameters) => self.parameters = parameters,
@@ -347,7 +351,7 @@ impl Primary {
                 consider(self.heard.plus(self.parameters.timeout_ms));
             }
             Link::Up => {
-                consider(self.sent.plus(KEEPALIVE_MS));
+                consider(self.sent.plus(self.keepalive_ms()));
                 if self.outstanding > 0 {
                     consider(self.heard.plus(self.parameters.timeout_ms));
                 }
@@ -378,6 +382,16 @@ impl Primary {
         }
     }
 
+    /// Silence of ours after which a keepalive is due. A peer that answers is asked often enough
+    /// to notice its death within the timeout.
+    fn keepalive_ms(&self) -> u64 {
+        if self.peer.heartbeat {
+            (self.parameters.timeout_ms / 3).clamp(1, KEEPALIVE_MS)
+        } else {
+            KEEPALIVE_MS
+        }
+    }
+
     fn has_not_stopped(&self) -> bool {
         self.stop == Stop::Running
     }
@@ -388,7 +402,7 @@ impl Primary {
         if waits && self.now.since(self.heard) >= self.parameters.timeout_ms {
             self.drop_link(LostReason::Timeout, out);
         }
-        if self.link == Link::Up && self.now.since(self.sent) >= KEEPALIVE_MS {
+        if self.link == Link::Up && self.now.since(self.sent) >= self.keepalive_ms() {
             self.send_keepalive(out);
         }
     }

@@ -19,6 +19,7 @@ impl Secondary {
             return;
         }
         self.heard = self.now;
+        self.peer = peer;
         self.primary_remotecnt = hello.remotecnt;
         let copy = Copy {
             resuid: self.meta.resuid,
@@ -45,7 +46,9 @@ impl Secondary {
                     self.map.fill(0xff);
                 }
                 changed = true;
-                (SyncSource::Primary, full)
+                // A write that was never acknowledged may have been made here alone.
+                let dirty = self.map.iter().any(|&byte| byte != 0);
+                (SyncSource::Primary, dirty)
             }
             Decision::Merge { source, in_step } => {
                 if in_step && std::mem::take(&mut self.meta.inconsistent) {

@@ -5,7 +5,9 @@
 //! **Parallel requests.** The original's secondary does one thing after the other. Here requests
 //! run in parallel, and what that order guaranteed is kept: requests that overlap run in the order
 //! received, reads beside reads excepted (`ranges`); a flush starts when every write received
-//! before it has ended.
+//! before it has ended, and what is written after it waits for it: in async the application goes
+//! on when its own disk is flushed, and a power failure here must not keep what it wrote then and
+//! lose what it wrote before.
 //!
 //! **memsync and the loss of the primary.** `received` is a promise: the data will be on this disk
 //! unless this node fails as well. So when the connection is lost, every write that was received
@@ -25,7 +27,9 @@ mod serve;
 use std::collections::{BTreeSet, VecDeque};
 
 use self::serve::Op;
-use super::event::{FailedOp, LostReason, Notice, OpId, SecondaryAction, SecondaryEvent, Time};
+use super::event::{
+    FailedOp, LostReason, Notice, OpId, PeerLimits, SecondaryAction, SecondaryEvent, Time,
+};
 use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
@@ -118,6 +122,7 @@ pub struct Secondary {
     heard: Time,
     answer: Option<crate::wire::message::SecondaryHello>,
     primary_remotecnt: u64,
+    peer: PeerLimits,
 
     record: Record,
     /// Who waits for the record under way, and what is to be recorded next.
@@ -133,6 +138,10 @@ pub struct Secondary {
     writes: BTreeSet<u64>,
     /// Flushes that wait for writes, in order.
     flushes: VecDeque<u32>,
+    /// Flushes that have not ended, by arrival.
+    barriers: BTreeSet<u64>,
+    /// Writes that wait for an earlier flush.
+    held: Vec<u32>,
     statistics: super::primary::Statistics,
 }
 
@@ -162,6 +171,7 @@ impl Secondary {
             heard: now,
             answer: None,
             primary_remotecnt: 0,
+            peer: PeerLimits::default(),
             record: Record::Idle,
             waiter: Waiter::Nobody,
             records: VecDeque::new(),
@@ -172,6 +182,8 @@ impl Secondary {
             arrivals: 0,
             writes: BTreeSet::new(),
             flushes: VecDeque::new(),
+            barriers: BTreeSet::new(),
+            held: Vec::new(),
             statistics: super::primary::Statistics::default(),
         }
     }

@@ -55,7 +55,12 @@ impl Secondary {
             return;
         }
         match request.command {
-            Command::Keepalive => out.extend(buf.map(SecondaryAction::Release)),
+            Command::Keepalive => {
+                out.extend(buf.map(SecondaryAction::Release));
+                if self.peer.heartbeat {
+                    out.push(SecondaryAction::Heartbeat);
+                }
+            }
             Command::Ahead => self.ahead(request.seq),
             Command::InStep => self.in_step(request.seq, out),
             Command::Read | Command::Write | Command::Delete | Command::Flush => {
@@ -99,6 +104,7 @@ impl Secondary {
         }
         let length = data.map_or(0, |(_, length)| u64::from(length));
         match request.command {
+            Command::Ahead | Command::InStep if !self.peer.copy_states => Err(Errno::EINVAL),
             Command::Read if request.length > u64::from(REQUEST_BYTES_MAX) || data.is_none() => {
                 Err(Errno::EINVAL)
             }
@@ -133,6 +139,7 @@ impl Secondary {
                 self.statistics.flushes += 1;
                 self.ops[slot as usize] = Some(op);
                 self.flushes.push_back(slot);
+                self.barriers.insert(arrival);
                 self.pump_flushes(out);
                 return;
             }
@@ -163,10 +170,16 @@ impl Secondary {
         self.pump_flushes(out);
     }
 
-    /// Nothing stands in the way of a read, write or delete any more.
+    /// Nothing that overlaps stands in the way of a read, write or delete any more.
     fn start(&mut self, slot: u32, out: &mut Out) {
         let connected = self.is_connected();
+        let barrier = self.barriers.first().copied();
         let op = self.op(slot);
+        let behind = barrier.is_some_and(|flush| flush < op.arrival);
+        if behind && op.request.command != Command::Read && !op.started {
+            self.held.push(slot);
+            return;
+        }
         if std::mem::replace(&mut op.started, true) {
             return;
         }
@@ -214,15 +227,11 @@ impl Secondary {
                 return;
             }
             self.flushes.pop_front();
-            if self.is_connected() {
-                self.op(slot).started = true;
-                out.push(SecondaryAction::Disk {
-                    op: OpId(u64::from(slot)),
-                    what: DiskOp::Flush,
-                });
-            } else {
-                self.finish(slot, out);
-            }
+            self.op(slot).started = true;
+            out.push(SecondaryAction::Disk {
+                op: OpId(u64::from(slot)),
+                what: DiskOp::Flush,
+            });
         }
     }
 
@@ -261,6 +270,9 @@ impl Secondary {
             self.ranges.end(range, &mut self.released);
         }
         self.writes.remove(&op.arrival);
+        if self.barriers.remove(&op.arrival) {
+            self.released.append(&mut self.held);
+        }
         out.extend(op.buf.map(SecondaryAction::Release));
         self.ops[slot as usize] = None;
         self.free.push(slot);

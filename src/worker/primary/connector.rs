@@ -16,7 +16,7 @@
 //! other; that takes the timeout at most.
 
 use crate::engine::event::Time;
-use crate::wire::hello::{Answer, Offer, Token};
+use crate::wire::hello::{Answer, Token};
 
 /// Pauses before attempts, by the number of failures in a row, in milliseconds.
 const PAUSES_MS: [u64; 6] = [0, 500, 1000, 2000, 5000, 10_000];
@@ -93,7 +93,6 @@ pub(super) struct Connector {
     /// The first attempt has ended.
     may_serve: bool,
     token: Token,
-    offer: Offer,
 }
 
 impl Connector {
@@ -110,7 +109,6 @@ impl Connector {
             wait_until: None,
             may_serve: !has_peer,
             token: [0; 16],
-            offer: Offer::NONE,
         }
     }
 
@@ -143,11 +141,6 @@ impl Connector {
         self.token
     }
 
-    /// The peer's offer in its answer.
-    pub(super) fn offer(&self) -> Offer {
-        self.offer
-    }
-
     /// When [`Connector::tick`] is due.
     pub(super) fn due(&self) -> Option<Time> {
         match self.phase {
@@ -175,13 +168,16 @@ impl Connector {
             Phase::Resting { until } if !self.asked && now >= until => self.ask(Phase::First {
                 deadline: self.deadline(now),
             }),
-            Phase::First { deadline } | Phase::Second { deadline } if now >= deadline => {
-                self.failed(now, Kind::Passing, "no connection in time".to_owned())
-            }
+            Phase::First { deadline } | Phase::Second { deadline } if now >= deadline => self
+                .failed(
+                    now,
+                    Kind::Passing,
+                    "No connection to the remote node in time.".to_owned(),
+                ),
             Phase::Answer { deadline } if now >= deadline => self.failed(
                 now,
                 Kind::Passing,
-                "no answer to the handshake in time".to_owned(),
+                "The remote node did not answer the handshake in time.".to_owned(),
             ),
             _ => Step::Nothing,
         }
@@ -217,9 +213,8 @@ impl Connector {
     /// The peer's answer to the first message.
     pub(super) fn answered(&mut self, now: Time, answer: Answer) -> Step {
         match answer {
-            Answer::Accepted { token, offer, .. } => {
+            Answer::Accepted { token, .. } => {
                 self.token = token;
-                self.offer = offer;
                 self.ask(Phase::Second {
                     deadline: self.deadline(now),
                 })

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wire::hello::Offer;
 
 const TIMEOUT_MS: u64 = 5000;
 

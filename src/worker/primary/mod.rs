@@ -131,7 +131,7 @@ impl<'p> Worker<'p> {
         let role = crate::terms::Role::Primary;
         let component = super::open_component(parent, start, role, force)?;
         let Device { listener, path } = device::open(&start.devices, &start.provname)?;
-        let text = format!("Device {} created.", path.display());
+        let text = format!("Device hast/{} created.", start.provname);
         parent.log(Level::Info, text);
         let fresh_resuid = fresh_resuid()?;
         let sector_bytes = component.sector_bytes();

@@ -13,6 +13,7 @@ use crate::wire::hello::{Answer, HelloError, Offer, Opening, SPLIT_BRAIN_TEXT, V
 use crate::wire::message::SecondaryHello;
 use crate::wire::message::{Command, PROTOCOL_VERSION, PrimaryHello, Reply, Request};
 use crate::wire::packet::Limits;
+use crate::wire::request::Response;
 use crate::wire::stages::{self, DataHead, Decoded, StageError};
 use crate::worker::blocks::{Encoder, Receiving, Unchecked, judge};
 use crate::worker::stream::{Arrival, Stream};
@@ -344,11 +345,12 @@ impl Worker<'_> {
         if !self.accepts_unchecked(&head) {
             return;
         }
-        // An extension counts when it was offered in both answers.
-        let first = self.peer.connector.offer();
+        // What counts is what the worker there offers, since it is what it was offered itself that
+        // it relies on.
         let limits = PeerLimits {
             request_bytes: offer.request_bytes.unwrap_or(PEER_REQUEST_BYTES),
-            copy_states: offer.copy_states && first.copy_states,
+            heartbeat: offer.heartbeat,
+            copy_states: offer.copy_states,
         };
         self.feed(PrimaryEvent::Hello {
             hello,
@@ -387,7 +389,7 @@ impl Worker<'_> {
     fn pump_b(&mut self) {
         loop {
             let Some(b) = &mut self.peer.b else { return };
-            match b.next(Reply::decode) {
+            match b.next(Response::decode) {
                 Err(error) => return self.violated("a malformed packet", &error),
                 Ok(Arrival::Nothing) => return,
                 Ok(Arrival::Complete) => {
@@ -397,11 +399,17 @@ impl Worker<'_> {
                 Ok(Arrival::Head(Err(error))) => {
                     return self.violated("a malformed reply", &error);
                 }
-                Ok(Arrival::Head(Ok((reply, head)))) if head.size == 0 => {
+                Ok(Arrival::Head(Ok(Response::Heartbeat))) => {
+                    b.skip();
+                    self.feed(PrimaryEvent::Heartbeat);
+                }
+                Ok(Arrival::Head(Ok(Response::Reply(reply, head)))) if head.size == 0 => {
                     b.skip();
                     self.reply(reply, 0);
                 }
-                Ok(Arrival::Head(Ok((reply, head)))) => self.read_begins(reply, head),
+                Ok(Arrival::Head(Ok(Response::Reply(reply, head)))) => {
+                    self.read_begins(reply, head);
+                }
             }
         }
     }

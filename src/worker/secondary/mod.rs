@@ -31,6 +31,7 @@ use crate::terms::{PEER_REQUEST_BYTES, REQUEST_BYTES_MAX, Role, system_reason};
 use crate::wire::hello::{Component as Shown, Verdict};
 use crate::wire::message::{PrimaryHello, Reply, SecondaryHello};
 use crate::wire::packet::Limits;
+use crate::wire::request::encode_heartbeat;
 use crate::wire::stages::DataHead;
 
 /// Requests in progress at most.
@@ -196,6 +197,7 @@ impl<'p> Worker<'p> {
         self.peer_is_ours = offer.request_bytes.is_some() || offer.copy_states;
         let limits = PeerLimits {
             request_bytes: offer.request_bytes.unwrap_or(PEER_REQUEST_BYTES),
+            heartbeat: offer.heartbeat,
             copy_states: offer.copy_states,
         };
         let hello = PrimaryHello {
@@ -295,6 +297,11 @@ impl<'p> Worker<'p> {
             SecondaryAction::Hello(hello) => self.accept(hello),
             SecondaryAction::Refuse(reason) => self.refuse(reason),
             SecondaryAction::Reply { reply, data } => self.reply(reply, data),
+            SecondaryAction::Heartbeat => {
+                if let Some(b) = &mut self.b {
+                    b.out().encode(encode_heartbeat);
+                }
+            }
             SecondaryAction::Release(buf) => self.pool.release(buf),
             SecondaryAction::Notice(notice) => self.tell(notice),
             SecondaryAction::Stopped(reason) => self.stopped(reason),
