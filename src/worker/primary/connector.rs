@@ -21,7 +21,7 @@ use crate::wire::hello::{Answer, Token};
 /// Pauses before attempts, by the number of failures in a row, in milliseconds.
 const PAUSES_MS: [u64; 6] = [0, 500, 1000, 2000, 5000, 10_000];
 
-/// Pause after a refusal that only an operator can do something about, in milliseconds.
+/// Pause after a handshake that ended because the copies do not fit together, in milliseconds.
 const REFUSED_MS: u64 = 10_000;
 
 /// Pause after a refusal that asks to wait, in milliseconds.
@@ -221,7 +221,8 @@ impl Connector {
             }
             Answer::Refused { message, wait } => {
                 let Some(until) = self.may_wait(now).filter(|_| wait) else {
-                    return self.failed(now, Kind::Lasting, message);
+                    // Most likely its role, which an operator may be about to change.
+                    return self.failed(now, Kind::Passing, message);
                 };
                 if now < until {
                     self.phase = Phase::Resting {

@@ -109,12 +109,18 @@ fn a_peer_that_asks_to_wait_is_tried_each_second_for_the_timeout() {
 }
 
 #[test]
-fn a_peer_without_a_wish_to_wait_refuses_for_long() {
+fn a_peer_that_refuses_is_tried_with_growing_pauses() {
     let mut connector = connector();
-    greet(&mut connector, Time(0));
-    connector.answered(Time(0), refused(false));
-    assert_eq!(pause(&connector, Time(0)), REFUSED_MS);
-    assert!(connector.may_serve());
+    let mut now = Time(0);
+    let mut pauses = Vec::new();
+    for _ in 0..6 {
+        greet(&mut connector, now);
+        connector.answered(now, refused(false));
+        assert!(connector.may_serve());
+        pauses.push(pause(&connector, now));
+        now = now.plus(pause(&connector, now));
+    }
+    assert_eq!(pauses, [500, 1000, 2000, 5000, 10_000, 10_000]);
 }
 
 #[test]
