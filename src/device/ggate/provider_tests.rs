@@ -102,10 +102,10 @@ fn a_file_serves_no_direct_reads() {
 #[test]
 fn a_leftover_is_destroyed_if_there_is_one() {
     let kernel = Kernel::new();
-    destroy_leftover(&*kernel, "hast/data").unwrap();
+    assert!(!destroy_leftover(&*kernel, "hast/data").unwrap());
     let (provider, _) = open(&kernel).unwrap();
     let seq = kernel.submit(1, 0, 512, &[]);
-    destroy_leftover(&*kernel, "hast/data").unwrap();
+    assert!(destroy_leftover(&*kernel, "hast/data").unwrap());
     assert_eq!(kernel.outcome(seq), Some((libc::ENXIO, Vec::new())));
     provider.destroy().unwrap();
 }
