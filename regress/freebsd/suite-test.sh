@@ -79,15 +79,15 @@ interop_combination()
 }
 CASES
 
-passed=0
-failed=0
+right=0
+wrong=0
 case_is()
 {
 	if [ "$2" = "$3" ]; then
-		passed=$((passed + 1))
+		right=$((right + 1))
 		echo "ok $1"
 	else
-		failed=$((failed + 1))
+		wrong=$((wrong + 1))
 		printf 'FAILED %s\nexpected: %s\nfound:    %s\n' "$1" "$2" "$3"
 	fi
 }
@@ -150,5 +150,5 @@ if [ -n "${HASTCTL:-}" ]; then
 	done
 fi
 
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+echo "$right passed, $wrong failed"
+[ "$wrong" -eq 0 ]
