@@ -61,7 +61,7 @@ freebsd-check:
 freebsd:
 	sh regress/freebsd/bundle.sh
 
-# The crates and files of the port in etc/freebsd-port, from Cargo.lock.
+# A port for the ports tree, with the crates of Cargo.lock, in target/freebsd-port.
 freebsd-port:
 	sh etc/freebsd-port/generate.sh
 
