@@ -5,13 +5,18 @@
 # By default zig links, for FreeBSD 14 and later. With FREEBSD_SYSROOT=<dir>, an unpacked base.txz of
 # the system, clang and lld link against it (13.x, or any later one).
 #
-# Output: target/freebsd/hast-freebsd.tar.gz
+# Output: target/freebsd-bundle/hast-freebsd.tar.gz
 set -eu
 cd "$(dirname "$0")/../.."
 tree=$(pwd)
 target=x86_64-unknown-freebsd
-tools=$tree/target/freebsd/tools
-bundle=$tree/target/freebsd/hast-freebsd
+# Another one than that of the checks: linkers differ, and each would make the other build all anew.
+output=$tree/target/freebsd-bundle
+tools=$output/tools
+bundle=$output/hast-freebsd
+FREEBSD_TARGET_DIR=$output
+export FREEBSD_TARGET_DIR
+mkdir -p "$output"
 
 sh regress/freebsd/toolchain.sh install
 
@@ -58,22 +63,22 @@ cross()
 
 cross "$verb" --release --bins
 # The tests are built as they are tested elsewhere, with debug assertions.
-cross test --workspace --no-run --message-format=json >target/freebsd/tests.json
+cross test --workspace --no-run --message-format=json >"$output/tests.json"
 cross "$verb" --workspace --bins
 
 rm -rf "$bundle"
 mkdir -p "$bundle/tests" "$bundle/programs" "$bundle/tree"
 
-sh etc/install.sh "$bundle/root" /usr/local "target/freebsd/$target/release" FreeBSD
+sh etc/install.sh "$bundle/root" /usr/local "$output/$target/release" FreeBSD
 # What the regression tests start: built as they are.
-for program in "target/freebsd/$target/debug/"*; do
+for program in "$output/$target/debug/"*; do
 	if [ -f "$program" ] && [ -x "$program" ]; then
 		cp "$program" "$bundle/programs/"
 	fi
 done
 
 # <package> <target's name> <path>, one line per test binary.
-python3 - target/freebsd/tests.json >"$bundle/tests.list" <<'PYTHON'
+python3 - "$output/tests.json" >"$bundle/tests.list" <<'PYTHON'
 import json, os, shutil, sys
 
 for line in open(sys.argv[1]):
