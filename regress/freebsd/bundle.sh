@@ -77,9 +77,9 @@ for program in "$output/$target/debug/"*; do
 	fi
 done
 
-# <package> <target's name> <path>, one line per test binary.
+# <folder of the package> <kind> <name> <path>, one line per test binary.
 python3 - "$output/tests.json" >"$bundle/tests.list" <<'PYTHON'
-import json, os, shutil, sys
+import json, os, sys
 
 for line in open(sys.argv[1]):
     message = json.loads(line)
@@ -87,26 +87,24 @@ for line in open(sys.argv[1]):
         continue
     if not message["profile"]["test"]:
         continue
-    package = os.path.basename(os.path.dirname(message["manifest_path"]))
+    directory = os.path.relpath(os.path.dirname(message["manifest_path"]))
     kind = message["target"]["kind"][0]
-    print(package, kind, message["target"]["name"], message["executable"])
+    print(directory, kind, message["target"]["name"], message["executable"])
 PYTHON
 : >"$bundle/tests/LIST"
-while read -r package kind name path; do
+while read -r directory kind name path; do
 	[ "$kind" != bench ] || continue
-	# The root's folder is called as the checkout is.
-	[ -d "$package" ] || package=hast
+	package=$directory
+	[ "$directory" != . ] || package=hast
 	file=$package-$kind-$name
 	cp "$path" "$bundle/tests/$file"
-	directory=$package
-	[ "$package" != hast ] || directory=.
 	echo "$file $directory" >>"$bundle/tests/LIST"
 done <"$bundle/tests.list"
 rm "$bundle/tests.list"
 
 # Files that tests read, at their places in the tree. Their names are built into the tests as
 # absolute paths: the suite makes the place where this tree is now lead there.
-git ls-files regress/data regress/etc etc docs man '*.snap' '*.toml' |
+git ls-files regress/data regress/etc regress/freebsd etc docs man '*.snap' '*.toml' |
 	while read -r file; do
 		mkdir -p "$bundle/tree/$(dirname "$file")"
 		cp "$file" "$bundle/tree/$file"
