@@ -117,8 +117,14 @@ impl Provider {
     /// The kernel's reason.
     pub fn open(
         gate: Arc<dyn Gate>,
-        config: ProviderConfig,
+        mut config: ProviderConfig,
     ) -> Result<(Provider, Origin), GateError> {
+        // Kernels have been seen to return from MODIFY with a lock held, for ever, if they refuse
+        // the offset: so it is not left to them.
+        let sector = u64::from(config.sector_bytes);
+        config
+            .direct
+            .take_if(|reads| sector == 0 || !reads.offset.is_multiple_of(sector));
         let name: [u8; NAME_BYTES] =
             text(&config.name).ok_or_else(|| GateError::Name(config.name.clone()))?;
         let info = text(&format!("HAST resource {}", config.resource))

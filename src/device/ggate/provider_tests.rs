@@ -100,6 +100,20 @@ fn a_file_serves_no_direct_reads() {
 }
 
 #[test]
+fn the_kernel_is_never_asked_to_read_from_within_a_sector() {
+    let kernel = Kernel::new();
+    let config = ProviderConfig {
+        sector_bytes: 4096,
+        direct: DirectReads::of_path("/dev/da0".as_ref(), 4608),
+        ..config()
+    };
+    let (mut provider, _) = Provider::open(Arc::clone(&kernel) as Arc<dyn Gate>, config).unwrap();
+    kernel.calls();
+    provider.set_direct_reads(true).unwrap();
+    assert!(kernel.calls().is_empty());
+}
+
+#[test]
 fn a_leftover_is_destroyed_if_there_is_one() {
     let kernel = Kernel::new();
     assert!(!destroy_leftover(&*kernel, "hast/data").unwrap());

@@ -219,7 +219,8 @@ impl FrontEnd for GateServer {
         let Done::Received(received) = completion.done else {
             return;
         };
-        self.receiving = false;
+        // After their end, which the threads tell about, the pipe is of no use any more.
+        self.receiving = matches!(received, Ok(0));
         match received {
             Ok(_) => self.intake.woken(),
             Err(error) if self.life == Life::Serving => {
