@@ -3,3 +3,4 @@
 pub mod golden;
 pub mod programs;
 pub mod sim;
+pub mod scenario;
