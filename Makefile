@@ -3,8 +3,7 @@
 CARGO ?= cargo
 PREFIX ?= /usr/local
 DESTDIR ?=
-MANDIR ?= $(PREFIX)/share/man
-SYSCONFDIR ?= /etc
+PROGRAMS ?= target/release
 SEEDS ?= 100000
 EXECUTIONS ?= 200000
 
@@ -15,7 +14,7 @@ build:
 	$(CARGO) build --release --locked --bins
 
 # Everything that proves the programs; installs what it needs when run by root on Debian.
-check: tools lint test fuzz-short simulate-short
+check: tools lint freebsd-check test fuzz-short simulate-short
 
 tools:
 	sh regress/tools.sh
@@ -49,15 +48,24 @@ demo: build
 bench:
 	$(CARGO) bench --locked -p hast-regress
 
+# Where hier(7) wants it; DESTDIR and PREFIX as usual. SYSTEM and PROGRAMS: of another system.
 install: build
-	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
-	install -m 0555 target/release/hastd target/release/hastctl $(DESTDIR)$(PREFIX)/sbin/
-	install -m 0444 man/hast.conf.5 $(DESTDIR)$(MANDIR)/man5/
-	install -m 0444 man/hastd.8 man/hastctl.8 $(DESTDIR)$(MANDIR)/man8/
-	install -d $(DESTDIR)$(PREFIX)/share/examples/hast
-	install -m 0444 etc/hast.conf.sample etc/hast.toml.sample $(DESTDIR)$(PREFIX)/share/examples/hast/
+	sh etc/install.sh "$(DESTDIR)" "$(PREFIX)" "$(PROGRAMS)" "$${SYSTEM:-`uname -s`}"
+
+# Type-checks and lints everything for FreeBSD.
+freebsd-check:
+	sh regress/freebsd/check.sh
+
+# Everything for a FreeBSD machine that has only the base system, tests included, as a tar.
+# FREEBSD_SYSROOT=<dir>: linked against that system by clang and lld; else for FreeBSD 14 and later.
+freebsd:
+	sh regress/freebsd/bundle.sh
+
+# A port for the ports tree, with the crates of Cargo.lock, in target/freebsd-port.
+freebsd-port:
+	sh etc/freebsd-port/generate.sh
 
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check tools lint test fuzz-short fuzz simulate-short simulate demo bench install clean
+.PHONY: all build check tools lint test fuzz-short fuzz simulate-short simulate demo bench install freebsd-check freebsd freebsd-port clean

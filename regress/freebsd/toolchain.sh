@@ -59,7 +59,7 @@ run)
 	RUSTDOC=/usr/bin/rustdoc
 	# Building the standard library is not a stable feature of cargo.
 	RUSTC_BOOTSTRAP=1
-	CARGO_TARGET_DIR=target/freebsd
+	CARGO_TARGET_DIR=${FREEBSD_TARGET_DIR:-target/freebsd}
 	export PATH CARGO RUSTC RUSTDOC RUSTC_BOOTSTRAP CARGO_TARGET_DIR
 	exec "$@"
 	;;

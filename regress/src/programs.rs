@@ -7,13 +7,16 @@ use std::sync::OnceLock;
 /// Path of `hastd` or `hastctl`.
 ///
 /// Cargo builds no binaries of other packages for a test, so the first call does; it takes a
-/// moment when they are up to date.
+/// moment when they are up to date. Where there is no cargo, `HAST_PROGRAMS` names the directory
+/// that holds them.
 ///
 /// # Panics
 /// If they do not build.
 pub fn program(name: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(build).join(name)
+    let directory = DIRECTORY
+        .get_or_init(|| std::env::var_os("HAST_PROGRAMS").map_or_else(build, PathBuf::from));
+    directory.join(name)
 }
 
 /// Builds the binaries and returns the directory that holds them.

@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 /// Number of the first descriptor that is not a standard one.
-const FIRST: u32 = 3;
+const FIRST: u8 = 3;
 
 /// Closes every descriptor but the standard ones, so that neither hooks nor anybody else inherit
 /// what the daemon was never meant to have. To be called before the process opens anything.
@@ -11,11 +11,11 @@ pub(super) fn close_all() {
     // SAFETY: nothing in this process owns a descriptor yet, as the caller promises. A kernel
     // without the call (before 5.9) leaves them open, which is what the original does.
     unsafe {
-        libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, 0u32);
+        libc::syscall(libc::SYS_close_range, u32::from(FIRST), u32::MAX, 0u32);
     }
     #[cfg(target_os = "freebsd")]
     // SAFETY: as above.
     unsafe {
-        libc::closefrom(FIRST as libc::c_int);
+        libc::closefrom(libc::c_int::from(FIRST));
     }
 }

@@ -32,6 +32,22 @@ pub trait FrontEnd {
     /// Takes no more clients and no more requests; what the engine has is finished and answered.
     fn stop(&mut self, io: &mut dyn Proactor);
 
+    /// Whether the local copy holds all that was acknowledged: a front end whose kernel can read it
+    /// without this process may have it do so, and ends that before it returns from this call with
+    /// `false`. Returns what the log should tell of it.
+    fn local_copy(&mut self, _good: bool) -> Option<String> {
+        None
+    }
+
+    /// The end will not be that of the role: the device is left for the next worker, with what is
+    /// not answered.
+    fn hand_over(&mut self) {}
+
+    /// Why the device cannot be served any more, once it cannot; the process should end.
+    fn failure(&self) -> Option<&str> {
+        None
+    }
+
     /// After [`FrontEnd::stop`]: whether everything is answered and closed.
     fn is_stopped(&self) -> bool;
 }

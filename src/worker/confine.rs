@@ -10,6 +10,8 @@ use super::exit::{CONFIG, Failure};
 use crate::ipc::Start;
 use crate::terms::Role;
 
+#[cfg(target_os = "freebsd")]
+pub(super) use sandbox::policy::roles::GATE_CONTROL;
 pub(super) use sandbox::policy::roles::{CHANNEL, DEVICE_LISTENER, LOCAL_COMPONENT, PEER};
 
 /// What is in force.

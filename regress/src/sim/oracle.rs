@@ -265,7 +265,7 @@ impl Oracle {
                 }
             } else if !reach.on_its_way && !reach.remote {
                 // Without the local disk it is on the peer, though the connection is gone by now.
-                let holder = if local { &mut *own } else { &mut *peer };
+                let holder = if reach.local { &mut *own } else { &mut *peer };
                 raise(&mut holder.alone[s], invoked);
                 raise(&mut own.before_session[s], invoked);
             }

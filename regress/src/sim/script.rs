@@ -81,7 +81,6 @@ fn scenario() -> Scenario {
             metaflush: true,
             sync_rate: None,
         },
-        heartbeat: false,
         copy_states: false,
         request_bytes: 128 * 1024,
         requests_max: 4,

@@ -216,4 +216,19 @@ mod tests {
         assert_eq!(CMD_START, 0xc038_6d04);
         assert_eq!(CMD_DONE, 0xc038_6d05);
     }
+
+    #[test]
+    fn the_confinement_allows_exactly_these_ioctls() {
+        use sandbox::policy::Ioctl;
+        let allowed = [
+            Ioctl::GateModify,
+            Ioctl::GateDestroy,
+            Ioctl::GateStart,
+            Ioctl::GateDone,
+        ];
+        assert_eq!(
+            allowed.map(|ioctl| u64::from(ioctl.code())),
+            [CMD_MODIFY, CMD_DESTROY, CMD_START, CMD_DONE]
+        );
+    }
 }

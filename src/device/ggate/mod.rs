@@ -40,4 +40,4 @@ pub mod sys;
 
 pub use bio::Numbering;
 pub use provider::{DirectReads, Origin, Provider, ProviderConfig};
-pub use server::{GateLimits, GateServer, Legacy};
+pub use server::{GateLimits, GateServer};

@@ -117,8 +117,14 @@ impl Provider {
     /// The kernel's reason.
     pub fn open(
         gate: Arc<dyn Gate>,
-        config: ProviderConfig,
+        mut config: ProviderConfig,
     ) -> Result<(Provider, Origin), GateError> {
+        // Kernels have been seen to return from MODIFY with a lock held, for ever, if they refuse
+        // the offset: so it is not left to them.
+        let sector = u64::from(config.sector_bytes);
+        config
+            .direct
+            .take_if(|reads| sector == 0 || !reads.offset.is_multiple_of(sector));
         let name: [u8; NAME_BYTES] =
             text(&config.name).ok_or_else(|| GateError::Name(config.name.clone()))?;
         let info = text(&format!("HAST resource {}", config.resource))
@@ -235,22 +241,24 @@ impl Provider {
     /// The kernel's reason; that it is gone already is none.
     pub fn destroy(&self) -> Result<(), GateError> {
         let refused = |error| GateError::Kernel("destroy device", self.config.name.clone(), error);
-        destroy(&*self.gate, self.unit, [0; NAME_BYTES]).map_err(refused)
+        let destroyed = destroy(&*self.gate, self.unit, [0; NAME_BYTES]);
+        destroyed.map(|_| ()).map_err(refused)
     }
 }
 
 /// Takes away a provider that a worker, which is dead, has left behind, if there is one: a node
-/// that is not primary must not have one.
+/// that is not primary must not have one. True if there was.
 ///
 /// # Errors
 /// The kernel's reason; that there is none is none.
-pub fn destroy_leftover(gate: &dyn Gate, name: &str) -> Result<(), GateError> {
+pub fn destroy_leftover(gate: &dyn Gate, name: &str) -> Result<bool, GateError> {
     let field = text(name).ok_or_else(|| GateError::Name(name.to_owned()))?;
     destroy(gate, UNIT_NAME_GIVEN, field)
         .map_err(|error| GateError::Kernel("destroy device", name.to_owned(), error))
 }
 
-fn destroy(gate: &dyn Gate, unit: i32, name: [u8; NAME_BYTES]) -> io::Result<()> {
+/// Whether there was one.
+fn destroy(gate: &dyn Gate, unit: i32, name: [u8; NAME_BYTES]) -> io::Result<bool> {
     let mut request = Destroy {
         version: VERSION,
         unit,
@@ -258,8 +266,9 @@ fn destroy(gate: &dyn Gate, unit: i32, name: [u8; NAME_BYTES]) -> io::Result<()>
         name,
     };
     match gate.destroy(&mut request) {
-        Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(()),
-        destroyed => destroyed,
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(ENXIO) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

@@ -100,12 +100,26 @@ fn a_file_serves_no_direct_reads() {
 }
 
 #[test]
+fn the_kernel_is_never_asked_to_read_from_within_a_sector() {
+    let kernel = Kernel::new();
+    let config = ProviderConfig {
+        sector_bytes: 4096,
+        direct: DirectReads::of_path("/dev/da0".as_ref(), 4608),
+        ..config()
+    };
+    let (mut provider, _) = Provider::open(Arc::clone(&kernel) as Arc<dyn Gate>, config).unwrap();
+    kernel.calls();
+    provider.set_direct_reads(true).unwrap();
+    assert!(kernel.calls().is_empty());
+}
+
+#[test]
 fn a_leftover_is_destroyed_if_there_is_one() {
     let kernel = Kernel::new();
-    destroy_leftover(&*kernel, "hast/data").unwrap();
+    assert!(!destroy_leftover(&*kernel, "hast/data").unwrap());
     let (provider, _) = open(&kernel).unwrap();
     let seq = kernel.submit(1, 0, 512, &[]);
-    destroy_leftover(&*kernel, "hast/data").unwrap();
+    assert!(destroy_leftover(&*kernel, "hast/data").unwrap());
     assert_eq!(kernel.outcome(seq), Some((libc::ENXIO, Vec::new())));
     provider.destroy().unwrap();
 }

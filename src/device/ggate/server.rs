@@ -48,7 +48,7 @@ enum Life {
 
 /// What becomes of the provider at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Legacy {
+enum Legacy {
     /// It is taken away: this node is not primary any more.
     Destroy,
     /// It stays, and what is not answered waits in the kernel for the next worker.
@@ -120,17 +120,6 @@ impl GateServer {
         })
     }
 
-    /// Why the device cannot be served any more, once it cannot: the process should end, so that
-    /// another one takes over.
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
-    }
-
-    /// What becomes of the provider at the end; `Destroy` unless told otherwise.
-    pub fn set_legacy(&mut self, legacy: Legacy) {
-        self.legacy = legacy;
-    }
-
     /// Lets the kernel serve reads from the local copy by itself, for as long as that is good. To
     /// be called with `false` before anything is completed that the local copy does not hold. Asks
     /// the kernel only if this is a change. True if reads are served so now, and were not before,
@@ -138,8 +127,8 @@ impl GateServer {
     ///
     /// # Errors
     /// The kernel refuses. For `true`, all stays as it is, and it is not asked again. For `false`,
-    /// nothing is acknowledged any more, and [`GateServer::failure`] tells why.
-    pub fn serve_direct_reads(&mut self, direct: bool) -> Result<bool, GateError> {
+    /// nothing is acknowledged any more, and [`FrontEnd::failure`] tells why.
+    fn serve_direct_reads(&mut self, direct: bool) -> Result<bool, GateError> {
         if direct == self.provider.has_direct_reads() || (direct && self.direct_refused) {
             return Ok(false);
         }
@@ -230,7 +219,8 @@ impl FrontEnd for GateServer {
         let Done::Received(received) = completion.done else {
             return;
         };
-        self.receiving = false;
+        // After their end, which the threads tell about, the pipe is of no use any more.
+        self.receiving = matches!(received, Ok(0));
         match received {
             Ok(_) => self.intake.woken(),
             Err(error) if self.life == Life::Serving => {
@@ -282,6 +272,23 @@ impl FrontEnd for GateServer {
         self.requests.close();
         io.detach(self.pipe);
         self.try_finish();
+    }
+
+    fn local_copy(&mut self, good: bool) -> Option<String> {
+        match self.serve_direct_reads(good) {
+            Ok(false) => None,
+            Ok(true) if good => Some("Direct reads enabled.".to_owned()),
+            Ok(true) => Some("Direct reads disabled.".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        self.legacy = Legacy::Keep;
+    }
+
+    fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
     }
 
     fn is_stopped(&self) -> bool {

@@ -251,7 +251,7 @@ fn nothing_is_lost_when_a_worker_dies_and_another_takes_over() {
         .collect();
     dead.until_held(3);
     // What it holds it never answers. Its threads must not take what the next one is for.
-    dead.server.set_legacy(Legacy::Keep);
+    dead.server.hand_over();
     dead.server.stop(&mut dead.io);
     assert!(kernel.outcome(seqs[0]).is_none());
     assert_eq!(kernel.queues(), (0, 3));
@@ -350,7 +350,7 @@ fn nothing_is_acknowledged_while_the_kernel_may_read_a_bad_copy() {
             .unwrap()
             .starts_with("Unable to disable direct reads")
     );
-    worker.server.set_legacy(Legacy::Keep);
+    worker.server.hand_over();
     worker.stop();
     assert_eq!(kernel.queues(), (0, 1), "the next worker is asked again");
 }

@@ -101,13 +101,18 @@ impl Gate for Control {
     }
 }
 
+/// Whether the kernel has its module. Without it there are no providers.
+pub fn is_loaded() -> bool {
+    // SAFETY: The name is a string that ends with a NUL.
+    unsafe { modfind(c"g_gate".as_ptr()) != -1 }
+}
+
 /// Loads the kernel's module unless it is there.
 fn load() -> io::Result<()> {
-    // SAFETY: The name is a string that ends with a NUL.
-    if unsafe { modfind(c"g_gate".as_ptr()) } != -1 {
+    if is_loaded() {
         return Ok(());
     }
-    // SAFETY: As above.
+    // SAFETY: The name is a string that ends with a NUL.
     if unsafe { kldload(c"geom_gate".as_ptr()) } != -1 {
         return Ok(());
     }

@@ -299,6 +299,12 @@ impl Primary {
         self.requests.has_room() && self.stop == Stop::Running
     }
 
+    /// Whether the local copy holds all that was acknowledged, so that reads of it are as good as
+    /// those by requests.
+    pub fn has_good_copy(&self) -> bool {
+        self.local == Local::Good
+    }
+
     /// The metadata that `MetaWrite` writes.
     pub fn metadata(&self) -> Metadata {
         if self.local.is_attached() {

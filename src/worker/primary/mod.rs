@@ -21,12 +21,11 @@ use self::report::{Queues, Report};
 use super::blocks::Encoder;
 use super::clock::Clock;
 use super::component::{Component, Local};
-use super::device::{self, Device};
+use super::device;
 use super::exit::{self, Failure};
 use super::parent::{Parent, Word};
 use super::{confine, driver, tokens};
 use crate::device::FrontEnd;
-use crate::device::nbd::{Export, NbdServer, ServerLimits};
 use crate::engine::event::{
     BufId, LostReason, Notice, Parameters, PrimaryAction, PrimaryEvent, Time,
 };
@@ -75,7 +74,7 @@ struct Worker<'p> {
     /// Reused.
     actions: Vec<PrimaryAction>,
     local: Local,
-    front: NbdServer,
+    front: Box<dyn FrontEnd>,
     /// Buffers of the application's requests, by their number.
     bufs: Vec<Option<BufId>>,
     peer: Peer,
@@ -86,6 +85,8 @@ struct Worker<'p> {
     /// Extent size in bytes, and how many extents stay dirty.
     sizes: (u32, u32),
     end: End,
+    /// What the front end was told of the local copy.
+    copy_is_good: bool,
 }
 
 /// Serves as primary until the end; returns the exit status.
@@ -130,11 +131,10 @@ impl<'p> Worker<'p> {
     ) -> Result<(Worker<'p>, Ready), Failure> {
         let role = crate::terms::Role::Primary;
         let component = super::open_component(parent, start, role, force)?;
-        let Device { listener, path } = device::open(&start.devices, &start.provname)?;
-        let text = format!("Device hast/{} created.", start.provname);
-        parent.log(Level::Info, text);
         let fresh_resuid = fresh_resuid()?;
         let sector_bytes = component.sector_bytes();
+        let device = device::open(parent, start, &component.metadata, sector_bytes)?;
+        let path = device.path();
         let Component {
             provider,
             metadata,
@@ -144,11 +144,12 @@ impl<'p> Worker<'p> {
         let held = [
             (provider.as_fd(), confine::LOCAL_COMPONENT),
             (parent.as_fd(), confine::CHANNEL),
-            (listener.as_fd(), confine::DEVICE_LISTENER),
+            device.held(),
         ];
         let confinement = confine::prepare(start, role, &held)?;
         let pool = driver::pool()?;
         let mut io = driver::start(&pool)?;
+        let front = device.serve(&mut io, &pool, start, metadata.datasize, REQUESTS_MAX)?;
         let confinement = confinement.seal()?;
         parent.log(Level::Info, "Privileges successfully dropped.");
 
@@ -160,14 +161,13 @@ impl<'p> Worker<'p> {
             datasize: metadata.datasize,
             extentsize: metadata.extentsize,
             keepdirty: metadata.keepdirty,
-            device: Some(path.display().to_string()),
+            device: Some(path),
         };
         let local = Local::attach(&mut io, provider, &metadata, tokens::DISK)?;
         let channel = parent
             .descriptor()
             .and_then(|channel| io.attach_socket(channel))
             .map_err(|error| driver::failed(&error))?;
-        let front = front_end(&mut io, &pool, listener, start, metadata.datasize)?;
         let buffer = || {
             pool.alloc(REQUEST_BYTES_MAX)
                 .unwrap_or_else(|| unreachable!("the pool has room for what is always needed"))
@@ -212,6 +212,7 @@ impl<'p> Worker<'p> {
             has_peer: start.has_peer,
             sizes,
             end: End::Serving,
+            copy_is_good: false,
         };
         Ok((worker, ready))
     }
@@ -224,6 +225,7 @@ impl<'p> Worker<'p> {
     fn serve(&mut self) -> u8 {
         let mut completions = Vec::new();
         self.watch_channel();
+        self.follow_copy();
         loop {
             self.flush();
             if let Err(error) = self.io.wait(self.patience(), &mut completions) {
@@ -238,6 +240,11 @@ impl<'p> Worker<'p> {
             self.pump_peer();
             self.tick();
             self.pump_front();
+            if let Some(reason) = self.front.failure() {
+                // Another process takes over what is not answered.
+                self.parent.log(Level::Error, reason.to_owned());
+                return exit::TEMPFAIL;
+            }
             if let Some(status) = self.ended() {
                 return status;
             }
@@ -332,10 +339,27 @@ impl<'p> Worker<'p> {
     fn feed(&mut self, event: PrimaryEvent<'_>) {
         let mut actions = std::mem::take(&mut self.actions);
         self.engine.handle(self.now, event, &mut actions);
+        self.follow_copy();
         for action in actions.drain(..) {
             self.act(action);
         }
         self.actions = actions;
+    }
+
+    /// Tells the front end whether the local copy is good, before anything is completed.
+    fn follow_copy(&mut self) {
+        let good = self.engine.has_good_copy();
+        if good == self.copy_is_good {
+            return;
+        }
+        self.copy_is_good = good;
+        self.tell_copy();
+    }
+
+    fn tell_copy(&mut self) {
+        if let Some(text) = self.front.local_copy(self.copy_is_good) {
+            self.parent.log(Level::Info, text);
+        }
     }
 
     fn act(&mut self, action: PrimaryAction) {
@@ -382,6 +406,7 @@ impl<'p> Worker<'p> {
                 Word::Nothing => return self.watch_channel(),
                 Word::Gone => {
                     let until = self.now.plus(ORPHANED_MS);
+                    self.front.hand_over();
                     return self.stop(Some(until), exit::TEMPFAIL);
                 }
                 Word::Message(message, descriptors) => self.obey(*message, descriptors),
@@ -481,23 +506,4 @@ impl<'p> Worker<'p> {
 
 fn timeout_ms(settings: &Settings) -> u64 {
     u64::from(settings.timeout_s).saturating_mul(1000)
-}
-
-fn front_end(
-    io: &mut Threads,
-    pool: &Pool,
-    listener: OwnedFd,
-    start: &Start,
-    datasize: u64,
-) -> Result<NbdServer, Failure> {
-    let export = Export {
-        name: start.provname.clone(),
-        bytes: datasize,
-    };
-    let limits = ServerLimits {
-        requests: REQUESTS_MAX,
-        ..ServerLimits::default()
-    };
-    NbdServer::new(io, pool, listener, export, limits, tokens::DEVICE_TAG)
-        .map_err(|error| driver::failed(&error))
 }

@@ -108,6 +108,7 @@ impl<'p> Worker<'p> {
         b: OwnedFd,
     ) -> Result<(Worker<'p>, Ready), Failure> {
         let component = super::open_component(parent, start, Role::Secondary, false)?;
+        super::device::destroy_leftover(parent, start)?;
         let sector_bytes = component.sector_bytes();
         let Component {
             provider,

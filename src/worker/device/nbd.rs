@@ -1,7 +1,7 @@
-//! The device of a primary: the Unix socket of its NBD server.
+//! The device of a primary by NBD: the Unix socket of its server.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -9,13 +9,19 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 
-use super::exit::{CONFIG, Failure, OSERR};
+use super::super::exit::{CONFIG, Failure, OSERR};
+use super::super::{confine, driver, tokens};
+use crate::device::FrontEnd;
+use crate::device::nbd::{Export, NbdServer, ServerLimits};
+use crate::io::pool::Pool;
+use crate::io::threads::Threads;
+use crate::ipc::Start;
 use crate::terms::system_reason;
 
 /// A socket that listens.
 #[derive(Debug)]
-pub(super) struct Device {
-    pub(super) listener: OwnedFd,
+pub(in crate::worker) struct Device {
+    listener: OwnedFd,
     /// Where applications find it.
     pub(super) path: PathBuf,
 }
@@ -51,6 +57,34 @@ pub(super) fn open(devices: &Path, name: &str) -> Result<Device, Failure> {
         listener: listener.map_err(|error| failed(&error))?,
         path: path.clone(),
     })
+}
+
+impl Device {
+    pub(super) fn held(&self) -> (BorrowedFd<'_>, &'static str) {
+        (self.listener.as_fd(), confine::DEVICE_LISTENER)
+    }
+
+    pub(super) fn serve(
+        self,
+        io: &mut Threads,
+        pool: &Pool,
+        start: &Start,
+        datasize: u64,
+        requests: u32,
+    ) -> Result<Box<dyn FrontEnd>, Failure> {
+        let export = Export {
+            name: start.provname.clone(),
+            bytes: datasize,
+        };
+        let limits = ServerLimits {
+            requests,
+            ..ServerLimits::default()
+        };
+        match NbdServer::new(io, pool, self.listener, export, limits, tokens::DEVICE_TAG) {
+            Ok(server) => Ok(Box::new(server)),
+            Err(error) => Err(driver::failed(&error)),
+        }
+    }
 }
 
 fn finish(unfinished: &Path, path: &Path) -> io::Result<OwnedFd> {

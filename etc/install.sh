@@ -1,0 +1,70 @@
+#!/bin/sh
+# Installs programs, manual pages, samples and what belongs to the system, as hier(7) has it.
+#
+#   install.sh destdir prefix programs system
+#
+# programs: the directory of hastd and hastctl; system: FreeBSD or Linux, as of uname(1).
+set -eu
+cd "$(dirname "$0")/.."
+
+[ $# -eq 4 ] || {
+	echo "usage: install.sh destdir prefix programs system" >&2
+	exit 64
+}
+prefix=$2
+root=$1$2
+programs=$3
+system=$4
+
+case $system in
+FreeBSD | Linux) ;;
+*)
+	echo "install.sh: unknown system $system" >&2
+	exit 64
+	;;
+esac
+
+# Copies a file, with the prefix in place of %%PREFIX%%. Nobody's configuration is overwritten:
+# what the administrator changes is installed as a sample only.
+put()
+{
+	mode=$1
+	from=$2
+	to=$root/$3
+	mkdir -p "$(dirname "$to")"
+	rm -f "$to"
+	sed "s,%%PREFIX%%,$prefix,g" "$from" >"$to"
+	chmod "$mode" "$to"
+}
+
+mkdir -p "$root/sbin"
+for program in hastd hastctl; do
+	rm -f "$root/sbin/$program"
+	cp "$programs/$program" "$root/sbin/$program"
+	chmod 0555 "$root/sbin/$program"
+done
+
+for page in man/*.[58]; do
+	put 0444 "$page" "share/man/man${page##*.}/${page#man/}"
+done
+for sample in hast.conf.sample hast.toml.sample; do
+	put 0444 "etc/$sample" "share/examples/hast/$sample"
+done
+put 0444 LICENSE share/licenses/hast/LICENSE
+
+case $system in
+FreeBSD)
+	put 0555 etc/carp-hast-switch sbin/carp-hast-switch
+	put 0644 etc/carp-hast-switch.conf.sample etc/carp-hast-switch.conf.sample
+	put 0555 etc/rc.d/hastd etc/rc.d/hastd
+	put 0644 etc/devd/hast.conf etc/devd/hast.conf
+	put 0644 etc/newsyslog.conf.d/hastd.conf etc/newsyslog.conf.d/hastd.conf
+	put 0644 etc/syslog.d/hastd.conf etc/syslog.d/hastd.conf
+	put 0555 etc/periodic/daily/410.status-hast etc/periodic/daily/410.status-hast
+	;;
+Linux)
+	for unit in etc/systemd/*.service; do
+		[ ! -e "$unit" ] || put 0444 "$unit" "lib/systemd/system/${unit#etc/systemd/}"
+	done
+	;;
+esac
