@@ -164,7 +164,7 @@ impl History {
 /// What a write puts into a block: zeros, text or noise, with its name in front but for zeros.
 pub fn fill(block: u64, id: WriteId, bytes: &mut [u8; BLOCK_BYTES]) {
     bytes.fill(0);
-    if id == 0 || id % 5 == 0 {
+    if id.is_multiple_of(5) {
         return;
     }
     if id % 5 == 1 {
@@ -175,7 +175,7 @@ pub fn fill(block: u64, id: WriteId, bytes: &mut [u8; BLOCK_BYTES]) {
     } else {
         let mut rng = Rng::new(id.wrapping_mul(0x1_0001).wrapping_add(block << 40));
         for piece in bytes.chunks_exact_mut(8) {
-            piece.copy_from_slice(&rng.next().to_le_bytes());
+            piece.copy_from_slice(&rng.number().to_le_bytes());
         }
     }
     bytes[..8].copy_from_slice(b"writelog");

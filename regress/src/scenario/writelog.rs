@@ -181,7 +181,10 @@ impl Writelog {
         for first in (0..history.blocks()).step_by(64) {
             let count = (history.blocks() - first).min(64);
             let bytes = &mut chunk[..count * BLOCK_BYTES];
-            read(self.shared.load.offset + (first * BLOCK_BYTES) as u64, bytes);
+            read(
+                self.shared.load.offset + (first * BLOCK_BYTES) as u64,
+                bytes,
+            );
             for (at, bytes) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
                 wrong.extend(history.settle(first + at, bytes).err());
             }
@@ -386,7 +389,7 @@ impl<'s> Writer<'s> {
         let offset = self.shared.load.offset + (blocks.start * BLOCK_BYTES) as u64;
         let length = u32::try_from(data.len()).map_err(io::Error::other)?;
         let fua = self.rng.one_in(16);
-        let cookie = if id % 5 == 0 && self.rng.one_in(2) {
+        let cookie = if id.is_multiple_of(5) && self.rng.one_in(2) {
             client.send(Command::WriteZeroes, fua, offset, length, &[])?
         } else {
             client.send(Command::Write, fua, offset, length, &data)?

@@ -36,7 +36,7 @@ fn nbdinfo_and_nbdcopy_find_what_they_need() {
     let mut bytes = vec![0; usize::try_from(datasize).unwrap()];
     // Noise and holes in turn.
     for piece in bytes.chunks_mut(65536).step_by(2) {
-        piece.fill_with(|| rng.next().to_le_bytes()[0]);
+        piece.fill_with(|| rng.number().to_le_bytes()[0]);
     }
     fs::write(&image, &bytes).unwrap();
     let (image, back) = (image.display().to_string(), back.display().to_string());
@@ -73,7 +73,10 @@ fn qemu_reads_what_qemu_wrote() {
     }
     let image = cluster.dir().join("image").display().to_string();
     if tool("qemu-img", &["convert", "-O", "raw", &uri, &image]).is_some() {
-        let said = tool("qemu-img", &["compare", "-f", "raw", "-F", "raw", &uri, &image]);
+        let said = tool(
+            "qemu-img",
+            &["compare", "-f", "raw", "-F", "raw", &uri, &image],
+        );
         assert_eq!(said.as_deref(), Some("Images are identical."));
     }
 }

@@ -95,7 +95,7 @@ fn admitted_peer_that_misbehaves_costs_a_line_in_the_log() {
     log.wait_for(10);
     let mut garbage = vec![0; 4096];
     let mut rng = Rng::new(1);
-    garbage.fill_with(|| rng.next().to_le_bytes()[0]);
+    garbage.fill_with(|| rng.number().to_le_bytes()[0]);
     let behaviours: [(&str, &[u8]); 5] = [
         ("says nothing", &[]),
         ("sends garbage", &garbage),
@@ -170,7 +170,7 @@ fn flood_of_junk_does_not_disturb_replication() {
                     let Ok(mut stream) = stream else { continue };
                     connections.fetch_add(1, Ordering::Relaxed);
                     let mut junk = vec![0; usize::try_from(rng.below(2000)).unwrap_or(0)];
-                    junk.fill_with(|| rng.next().to_le_bytes()[0]);
+                    junk.fill_with(|| rng.number().to_le_bytes()[0]);
                     // It may be closed before everything is sent.
                     let _ = stream.write_all(&junk);
                     if rng.one_in(2) {
@@ -191,7 +191,14 @@ fn flood_of_junk_does_not_disturb_replication() {
     log.wait_for(50);
     let status = cluster.status(Side::Alpha);
     assert!(status.is_complete(), "{status:#?}");
-    assert_eq!(cluster.node(Side::Alpha).log().matches("Disconnected").count(), 0);
+    assert_eq!(
+        cluster
+            .node(Side::Alpha)
+            .log()
+            .matches("Disconnected")
+            .count(),
+        0
+    );
     log.stop();
     log.verify_device(&device);
     cluster.must_be_equal();
@@ -214,7 +221,10 @@ fn hundreds_of_resources_answer_in_a_second() {
         .map(|conf| conf.name.clone())
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    cluster.must(Side::Alpha, &[&["create", "-e", "256k"], &names[..]].concat());
+    cluster.must(
+        Side::Alpha,
+        &[&["create", "-e", "256k"], &names[..]].concat(),
+    );
     cluster.start_node(Side::Alpha);
     cluster.must(Side::Alpha, &[&["role", "primary"], &names[..]].concat());
     let since = Instant::now();

@@ -1,5 +1,7 @@
 //! Two nodes with real processes, disks and networks (regress/README.md, "Scenarios").
 
+#![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+
 mod clients;
 mod disks;
 mod failover;

@@ -9,7 +9,7 @@ const EXTENT: u64 = 256 << 10;
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     (0..bytes / 8)
-        .flat_map(|_| rng.next().to_le_bytes())
+        .flat_map(|_| rng.number().to_le_bytes())
         .collect()
 }
 
