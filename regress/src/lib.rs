@@ -2,5 +2,5 @@
 
 pub mod golden;
 pub mod programs;
-pub mod sim;
 pub mod scenario;
+pub mod sim;

@@ -37,7 +37,10 @@ impl LoopDevice {
     /// # Errors
     /// There are no loop devices here.
     pub fn attach(file: &Path) -> io::Result<LoopDevice> {
-        let path = run("losetup", &["--find", "--show", &file.display().to_string()])?;
+        let path = run(
+            "losetup",
+            &["--find", "--show", &file.display().to_string()],
+        )?;
         Ok(LoopDevice { path: path.into() })
     }
 }

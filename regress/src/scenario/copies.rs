@@ -42,8 +42,8 @@ impl Copy {
             mediasize,
             sectorsize: 512,
         };
-        let metadata = metadata::decode(&block, geometry)
-            .unwrap_or_else(|error| panic!("{shown}: {error:?}"));
+        let metadata =
+            metadata::decode(&block, geometry).unwrap_or_else(|error| panic!("{shown}: {error:?}"));
         Copy {
             path: path.to_owned(),
             file,
@@ -86,7 +86,8 @@ pub fn differences(one: &Copy, other: &Copy) -> Vec<u64> {
     let (mut left, mut right) = (vec![0; CHUNK_BYTES], vec![0; CHUNK_BYTES]);
     let mut offset = 0;
     while offset < size && found.len() < 16 {
-        let count = usize::try_from(size - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
+        let count =
+            usize::try_from(size - offset).map_or(CHUNK_BYTES, |rest| rest.min(CHUNK_BYTES));
         one.read(offset, &mut left[..count]);
         other.read(offset, &mut right[..count]);
         if left[..count] != right[..count] {

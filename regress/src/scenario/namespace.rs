@@ -24,7 +24,9 @@ impl Namespace {
             unshare(CloneFlags::CLONE_NEWNET)?;
             File::open("/proc/thread-self/ns/net")
         });
-        let file = made.join().map_err(|_| io::Error::other("the thread panicked"))??;
+        let file = made
+            .join()
+            .map_err(|_| io::Error::other("the thread panicked"))??;
         let namespace = Namespace { file };
         namespace.ip("link set lo up")?;
         Ok(namespace)

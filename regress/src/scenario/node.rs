@@ -62,7 +62,9 @@ impl Node {
     /// If none runs.
     pub fn pid(&self) -> i32 {
         let daemon = self.daemon.as_ref();
-        let pid = daemon.map(Child::id).and_then(|pid| i32::try_from(pid).ok());
+        let pid = daemon
+            .map(Child::id)
+            .and_then(|pid| i32::try_from(pid).ok());
         pid.unwrap_or_else(|| panic!("no daemon runs on {}", self.side))
     }
 

@@ -128,6 +128,8 @@ impl Status {
 
     /// The device's socket.
     pub fn device(&self) -> Option<&str> {
-        self.worker.as_ref().and_then(|worker| worker.device.as_deref())
+        self.worker
+            .as_ref()
+            .and_then(|worker| worker.device.as_deref())
     }
 }

@@ -181,7 +181,10 @@ impl Writelog {
         for first in (0..history.blocks()).step_by(64) {
             let count = (history.blocks() - first).min(64);
             let bytes = &mut chunk[..count * BLOCK_BYTES];
-            read(self.shared.load.offset + (first * BLOCK_BYTES) as u64, bytes);
+            read(
+                self.shared.load.offset + (first * BLOCK_BYTES) as u64,
+                bytes,
+            );
             for (at, bytes) in bytes.chunks_exact(BLOCK_BYTES).enumerate() {
                 wrong.extend(history.settle(first + at, bytes).err());
             }

@@ -73,7 +73,10 @@ fn qemu_reads_what_qemu_wrote() {
     }
     let image = cluster.dir().join("image").display().to_string();
     if tool("qemu-img", &["convert", "-O", "raw", &uri, &image]).is_some() {
-        let said = tool("qemu-img", &["compare", "-f", "raw", "-F", "raw", &uri, &image]);
+        let said = tool(
+            "qemu-img",
+            &["compare", "-f", "raw", "-F", "raw", &uri, &image],
+        );
         assert_eq!(said.as_deref(), Some("Images are identical."));
     }
 }

@@ -48,7 +48,12 @@ fn secondary_whose_disk_is_full_is_left_and_catches_up_when_there_is_room() {
     }
     let status = cluster.wait_status(Side::Alpha, "degraded", Status::is_degraded);
     println!("{:?}", status.reason);
-    assert!(cluster.node(Side::Alpha).log().contains("No space left on device"));
+    assert!(
+        cluster
+            .node(Side::Alpha)
+            .log()
+            .contains("No space left on device")
+    );
     assert!(status.dirty_bytes.unwrap_or(0) >= 8 << 20, "{status:#?}");
     let shown = mount.path.display().to_string();
     run("mount", &["-o", "remount,size=64m", &shown]).unwrap();

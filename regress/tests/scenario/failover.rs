@@ -93,7 +93,10 @@ fn ext4_survives_the_loss_of_the_primary() {
         fs::write(&path, content(number)).unwrap();
         fs::File::open(&path).unwrap().sync_all().unwrap();
     }
-    fs::File::open(directory.path()).unwrap().sync_all().unwrap();
+    fs::File::open(directory.path())
+        .unwrap()
+        .sync_all()
+        .unwrap();
     // One that nobody has made durable.
     fs::write(directory.path().join("last"), content(1)).unwrap();
     cluster.kill_node(Side::Alpha);

@@ -191,7 +191,14 @@ fn flood_of_junk_does_not_disturb_replication() {
     log.wait_for(50);
     let status = cluster.status(Side::Alpha);
     assert!(status.is_complete(), "{status:#?}");
-    assert_eq!(cluster.node(Side::Alpha).log().matches("Disconnected").count(), 0);
+    assert_eq!(
+        cluster
+            .node(Side::Alpha)
+            .log()
+            .matches("Disconnected")
+            .count(),
+        0
+    );
     log.stop();
     log.verify_device(&device);
     cluster.must_be_equal();
@@ -214,7 +221,10 @@ fn hundreds_of_resources_answer_in_a_second() {
         .map(|conf| conf.name.clone())
         .collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    cluster.must(Side::Alpha, &[&["create", "-e", "256k"], &names[..]].concat());
+    cluster.must(
+        Side::Alpha,
+        &[&["create", "-e", "256k"], &names[..]].concat(),
+    );
     cluster.start_node(Side::Alpha);
     cluster.must(Side::Alpha, &[&["role", "primary"], &names[..]].concat());
     let since = Instant::now();

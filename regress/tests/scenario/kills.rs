@@ -167,7 +167,11 @@ fn kill_and_promote(mode: &'static str, cycles: u32) {
             log.pause();
             cluster.must_be_equal();
             log.resume();
-            println!("{mode}: {} cycles, {} writes", cycle + 1, log.acknowledged());
+            println!(
+                "{mode}: {} cycles, {} writes",
+                cycle + 1,
+                log.acknowledged()
+            );
         }
     }
     finish(&cluster, log, primary);

@@ -13,7 +13,10 @@ fn must_refuse(cluster: &Cluster, reason: &str) {
     });
     // The device works all the same.
     let device = cluster.device(Side::Alpha);
-    Client::connect(&device).unwrap().write(0, &[1; 4096]).unwrap();
+    Client::connect(&device)
+        .unwrap()
+        .write(0, &[1; 4096])
+        .unwrap();
 }
 
 #[test]

@@ -88,10 +88,14 @@ fn change_of_the_provider_restarts_the_worker() {
     let worker = cluster.status(Side::Alpha).worker_pid();
     cluster.setup.resources[0].provider = Some("other".to_owned());
     reload(&cluster);
-    cluster.wait_status(Side::Alpha, "another worker with another device", |status| {
-        let device = status.device().unwrap_or_default();
-        status.is_synced() && status.worker_pid() != worker && device.contains("other")
-    });
+    cluster.wait_status(
+        Side::Alpha,
+        "another worker with another device",
+        |status| {
+            let device = status.device().unwrap_or_default();
+            status.is_synced() && status.worker_pid() != worker && device.contains("other")
+        },
+    );
 }
 
 #[test]
@@ -123,7 +127,11 @@ fn resources_come_and_go() {
     cluster.setup.resources.pop();
     reload(&cluster);
     wait::until("the end of the second resource", wait::PATIENCE, || {
-        cluster.node(Side::Alpha).try_status("second").is_none().then_some(())
+        cluster
+            .node(Side::Alpha)
+            .try_status("second")
+            .is_none()
+            .then_some(())
     });
     let status = cluster.wait_synced(Side::Alpha);
     assert_eq!(status.worker_pid(), worker);

@@ -149,14 +149,23 @@ fn split_brain_is_detected_on_both_nodes_and_repaired_as_documented() {
     }
     cluster.connect();
     let alpha = cluster.device(Side::Alpha);
-    Client::connect(&alpha).unwrap().write(0, &[1; 8192]).unwrap();
+    Client::connect(&alpha)
+        .unwrap()
+        .write(0, &[1; 8192])
+        .unwrap();
     cluster.link.cut();
     // It takes the timeout.
-    Client::connect(&alpha).unwrap().write(0, &[2; 4096]).unwrap();
+    Client::connect(&alpha)
+        .unwrap()
+        .write(0, &[2; 4096])
+        .unwrap();
     cluster.wait_status(Side::Alpha, "degraded", Status::is_degraded);
     cluster.role(Side::Beta, "primary");
     let beta = cluster.device(Side::Beta);
-    Client::connect(&beta).unwrap().write(4096, &[3; 4096]).unwrap();
+    Client::connect(&beta)
+        .unwrap()
+        .write(4096, &[3; 4096])
+        .unwrap();
     cluster.link.restore();
     cluster.role(Side::Beta, "secondary");
     for side in Side::BOTH {
