@@ -33,9 +33,11 @@ fuzz-short:
 fuzz:
 	sh regress/fuzz.sh $(EXECUTIONS)
 
-# A fixed set of seeds of the simulated cluster, about two minutes.
+# A fixed set of seeds of the simulated cluster, about two minutes; then the proof that broken engines
+# are caught.
 simulate-short:
-	$(CARGO) run --release --locked -p hast-regress --bin hast-sim -- --seeds 6000
+	$(CARGO) run --release --locked -p hast-regress --bin hast-sim -- --seeds 6000 --histories 4
+	$(CARGO) test --release --locked -p hast-regress --features mutants --test mutants
 
 # More of them: make simulate SEEDS=1000000
 simulate:

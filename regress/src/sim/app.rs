@@ -332,7 +332,8 @@ impl World {
         Reach {
             local: attached,
             remote: connected && !lost && (!lax || !attached),
-            on_its_way: connected && (lax || lost),
+            // In async also what was submitted before the connection and sent within it.
+            on_its_way: connected && lost || worker.session.is_some() && lax,
         }
     }
 

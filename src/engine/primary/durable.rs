@@ -536,9 +536,13 @@ impl Primary {
 
     // ---- the end of the role
 
-    pub(super) fn begin_stop(&mut self) {
+    pub(super) fn begin_stop(&mut self, out: &mut Out) {
         if self.stop == Stop::Running {
             self.stop = Stop::Draining;
+            if self.link != Link::Up {
+                // No new session: it would have to be recorded on the disk that is being left.
+                self.drop_link(LostReason::Asked, out);
+            }
         }
     }
 

@@ -15,6 +15,10 @@ impl Primary {
         if self.link != Link::Down {
             self.lost(LostReason::Broken, out);
         }
+        if !self.has_not_stopped() {
+            out.push(PrimaryAction::Disconnect(LostReason::Asked));
+            return;
+        }
         self.change_link(LinkEvent::Linked);
         self.heard = self.now;
         self.virgin = self.meta.resuid == 0;

@@ -278,7 +278,7 @@ impl Primary {
             PrimaryEvent::Tick => {}
             PrimaryEvent::Parameters(parameters) => self.parameters = parameters,
             PrimaryEvent::PauseSync(paused) => self.copier.paused = paused,
-            PrimaryEvent::Stop => self.begin_stop(),
+            PrimaryEvent::Stop => self.begin_stop(out),
         }
         self.timers(out);
         loop {
