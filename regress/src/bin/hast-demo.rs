@@ -175,7 +175,7 @@ impl Story {
     fn lose_the_primary(&mut self) {
         title("alpha loses its power, in the middle of all that: kill -9, every process");
         let before = self.log().acknowledged();
-        self.cluster.kill_node(Side::Alpha);
+        self.cluster.power_off(Side::Alpha);
         println!("It had acknowledged at least {before} writes. Its disk is out of reach now.");
     }
 

@@ -201,9 +201,18 @@ impl Cluster {
         self.nodes[side.index()].stop();
     }
 
-    /// A node loses its power.
+    /// All processes of a node die. What they have sent is on its way.
     pub fn kill_node(&mut self, side: Side) {
         self.nodes[side.index()].kill();
+    }
+
+    /// A node loses its power: what it has sent and the other one has not received is lost, too.
+    pub fn power_off(&mut self, side: Side) {
+        self.link.cut();
+        self.nodes[side.index()].kill();
+        // Where there are such connections that would still deliver what they hold.
+        self.link.reset();
+        self.link.restore();
     }
 
     /// Kills the worker of the first resource; returns its process id, 0 if there is none.

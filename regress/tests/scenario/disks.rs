@@ -91,6 +91,30 @@ fn primary_whose_disk_fails_serves_from_the_secondary() {
 }
 
 #[test]
+fn secondary_whose_disk_fails_catches_up_when_it_is_whole_again() {
+    let mut cluster = Cluster::with(ResourceConf::new("data"));
+    cluster.stop_node(Side::Beta);
+    // What lies behind cannot be written.
+    cluster.node_mut(Side::Beta).file_bytes_max = Some(16 << 20);
+    cluster.start_node(Side::Beta);
+    cluster.role(Side::Beta, "secondary");
+    cluster.wait_synced(Side::Alpha);
+    let device = cluster.device(Side::Alpha);
+    let mut client = Client::connect(&device).unwrap();
+    for at in 0..24 {
+        client.write(at << 20, &noise(1 << 20, at)).unwrap();
+    }
+    client.flush().unwrap();
+    cluster.wait_log(Side::Alpha, "Disconnected from");
+    cluster.kill_node(Side::Beta);
+    cluster.node_mut(Side::Beta).file_bytes_max = None;
+    cluster.start_node(Side::Beta);
+    cluster.role(Side::Beta, "secondary");
+    cluster.wait_synced(Side::Alpha);
+    cluster.must_be_equal();
+}
+
+#[test]
 fn reads_that_fail_are_served_by_the_peer() {
     let cluster = Cluster::with(ResourceConf::new("data"));
     let device = cluster.device(Side::Alpha);

@@ -149,7 +149,11 @@ fn kill_and_promote(mode: &'static str, cycles: u32) {
     for cycle in 0..cycles {
         log.wait_for(20);
         some_time(&mut rng);
-        cluster.kill_node(primary);
+        if rng.one_in(2) {
+            cluster.power_off(primary);
+        } else {
+            cluster.kill_node(primary);
+        }
         let dead = primary;
         primary = dead.other();
         cluster.role(primary, "primary");

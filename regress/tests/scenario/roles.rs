@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use hast_regress::scenario::nbd::Client;
-use hast_regress::scenario::status::Status;
+use hast_regress::scenario::status::{Document, Status};
 use hast_regress::scenario::{Cluster, Load, ResourceConf, Setup, Side, Writelog, rounds, wait};
 
 #[test]
@@ -36,9 +36,27 @@ fn role_that_is_taken_again_changes_nothing() {
 }
 
 #[test]
+fn status_as_json_says_what_a_program_needs() {
+    let cluster = Cluster::with(ResourceConf::new("data"));
+    let said = cluster.must(Side::Alpha, &["status", "--json"]);
+    let document: Document = serde_json::from_str(&said).unwrap();
+    assert_eq!(document.version, 1);
+    let status = &document.resources[0];
+    assert!(status.is_synced(), "{status:#?}");
+    assert_eq!(status.role, "primary");
+    assert_eq!(status.disk.as_deref(), Some("good"));
+    assert_eq!(
+        status.worker_pid(),
+        cluster.status(Side::Alpha).worker_pid()
+    );
+    cluster.role(Side::Beta, "init");
+    let status = cluster.wait_status(Side::Alpha, "degraded", Status::is_degraded);
+    assert!(status.reason.is_some_and(|reason| !reason.is_empty()));
+}
+
+#[test]
 fn role_that_cannot_be_taken_says_so() {
-    let cluster = Cluster::prepare(Setup::of(ResourceConf::new("data")));
-    let mut cluster = cluster;
+    let mut cluster = Cluster::prepare(Setup::of(ResourceConf::new("data")));
     // Its local component was never created.
     cluster.start_node(Side::Alpha);
     for role in ["primary", "secondary"] {
