@@ -367,8 +367,8 @@ impl Primary {
                 if self.extents.cooling() > 0 && !self.clean.is_running() && attached {
                     consider(self.clean.next);
                 }
-                if let (Some(time), true) = (self.copier.due(), attached && self.has_not_stopped())
-                {
+                let due = self.copier.due(self.parameters.sync_rate);
+                if let (Some(time), true) = (due, attached && self.has_not_stopped()) {
                     consider(time);
                 }
             }

@@ -23,6 +23,9 @@ const FAILED_MAX: usize = 1024;
 /// Pause before extents that could not be read are tried again, in milliseconds.
 const RETRY_MS: u64 = 30_000;
 
+/// Pause after which the rate limit is asked again, in milliseconds.
+const RATE_TICK_MS: u64 = 10;
+
 /// The rate limit allows this many milliseconds' worth of bytes at once.
 const BURST_MS: u64 = 100;
 
@@ -126,10 +129,16 @@ impl Copier {
     }
 
     /// When there is something to do although nothing happens.
-    pub(super) fn due(&self) -> Option<Time> {
+    pub(super) fn due(&self, rate: Option<u64>) -> Option<Time> {
         match self.state {
             Sync::Waiting => Some(self.retry_at),
-            Sync::Copying if self.busy == 0 && !self.paused => Some(self.allowance_at.plus(10)),
+            Sync::Copying if self.busy == 0 && !self.paused => {
+                // A slow rate takes its time to allow a single byte.
+                let pause_ms = 1000u64
+                    .div_ceil(rate.unwrap_or(1000).max(1))
+                    .max(RATE_TICK_MS);
+                Some(self.allowance_at.plus(pause_ms))
+            }
             _ => None,
         }
     }
