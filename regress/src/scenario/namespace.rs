@@ -6,7 +6,31 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 use std::thread;
 
+#[cfg(target_os = "linux")]
 use nix::sched::{CloneFlags, setns, unshare};
+
+/// This thread, into a new namespace.
+#[cfg(target_os = "linux")]
+fn leave() -> io::Result<()> {
+    Ok(unshare(CloneFlags::CLONE_NEWNET)?)
+}
+
+/// This thread, into that namespace.
+#[cfg(target_os = "linux")]
+fn enter(file: &File) -> io::Result<()> {
+    Ok(setns(file, CloneFlags::CLONE_NEWNET)?)
+}
+
+/// There are none, so that links are on loopback addresses.
+#[cfg(not(target_os = "linux"))]
+fn leave() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn enter(_file: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
 
 /// A network namespace.
 #[derive(Debug)]
@@ -21,7 +45,7 @@ impl Namespace {
     /// The system refuses; only root may.
     pub fn new() -> io::Result<Namespace> {
         let made = thread::spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET)?;
+            leave()?;
             File::open("/proc/thread-self/ns/net")
         });
         let file = made
@@ -44,7 +68,7 @@ impl Namespace {
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> io::Result<T> {
         thread::scope(|scope| {
             let done = scope.spawn(|| {
-                setns(&self.file, CloneFlags::CLONE_NEWNET)?;
+                enter(&self.file)?;
                 Ok(act())
             });
             done.join()

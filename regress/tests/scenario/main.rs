@@ -1,5 +1,5 @@
 //! Two nodes with real processes, disks and networks (regress/README.md, "Scenarios").
-
+#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod clients;
