@@ -107,6 +107,22 @@ fn workers_end_at_once_when_their_parent_is_killed() {
 }
 
 #[test]
+fn daemon_that_starts_right_after_its_crash_takes_its_role_again() {
+    let (mut cluster, log, _) = begin(ResourceConf::new("data"));
+    let mut rng = Rng::from_environment();
+    for _ in 0..rounds(3, 50) {
+        some_time(&mut rng);
+        cluster.node_mut(Side::Alpha).kill_parent();
+        // The worker of before may still have the disk.
+        cluster.start_node(Side::Alpha);
+        cluster.role(Side::Alpha, "primary");
+        log.wait_for(20);
+        cluster.wait_synced(Side::Alpha);
+    }
+    finish(&cluster, log, Side::Alpha);
+}
+
+#[test]
 fn secondary_node_that_loses_power_catches_up() {
     let (mut cluster, log, _) = begin(ResourceConf::new("data").mode("memsync"));
     let mut rng = Rng::from_environment();
