@@ -4,15 +4,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::exit::{Failure, NOINPUT, UNAVAILABLE};
 use crate::disk::layout::{METADATA_BYTES, Metadata, map_bytes};
 use crate::disk::metadata;
-use crate::disk::provider::{Access, Kind, Lock, Provider, is_unsupported};
+use crate::disk::provider::{Access, Kind, Lock, OpenError, Provider, is_unsupported};
 use crate::engine::event::{DiskOp, OpId};
 use crate::io::pool::Piece;
 use crate::io::proactor::{Disk, DiskIo, Proactor, Slot, Token};
 use crate::terms::{Errno, Role, system_reason};
+
+/// How long the component may be in use by another process: the worker of a daemon that has died
+/// finishes what it is at, and the system its writes, before a new daemon's worker can have it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Pause between two attempts to lock it.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A local component that belongs to the resource.
 #[derive(Debug)]
@@ -21,6 +30,17 @@ pub(super) struct Component {
     pub(super) metadata: Metadata,
     /// The bitmap, as far as it covers extents.
     pub(super) map: Vec<u8>,
+}
+
+/// Opens the provider for this process alone.
+fn lock(path: &std::path::Path) -> Result<Provider, OpenError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Provider::open(path, Access::Exclusive) {
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
 }
 
 /// Opens and checks the component.
@@ -35,7 +55,7 @@ pub(super) fn open(
     force: bool,
 ) -> Result<Component, Failure> {
     let input = |error: &dyn std::fmt::Display| Failure::new(NOINPUT, error.to_string());
-    let provider = Provider::open(path, Access::Exclusive).map_err(|error| input(&error))?;
+    let provider = lock(path).map_err(|error| input(&error))?;
     // A worker that died may have written what is not on stable storage yet: only what is there
     // may be acted upon.
     provider.flush("metadata").map_err(|error| input(&error))?;

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -326,11 +325,6 @@ impl Cluster {
     /// If they are not.
     pub fn must_be_equal(&self) {
         copies::must_become_equal(&self.disk(Side::Alpha), &self.disk(Side::Beta));
-    }
-
-    /// Waits a while for something that must not happen; scenarios use it sparingly.
-    pub fn rest(&self, time: Duration) {
-        std::thread::sleep(time);
     }
 }
 

@@ -109,10 +109,16 @@ impl Setup {
     pub fn text(&self, dir: &Path, link: &Link) -> String {
         let mut text = self.statements.clone();
         if geteuid().is_root() {
-            // Every system has it.
+            // An account that every system has.
             text.push_str("user nobody\n");
         }
-        text.push_str("sandbox best-effort\n");
+        // As in production, where the system lets us have what that takes.
+        let sandbox = if link.is_real() {
+            "require"
+        } else {
+            "best-effort"
+        };
+        let _ = writeln!(text, "sandbox {sandbox}");
         for side in Side::BOTH {
             let home = dir.join(side.name());
             let _ = write!(

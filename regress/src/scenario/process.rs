@@ -30,15 +30,18 @@ pub fn title(pid: i32) -> String {
         .replace('\0', " ")
 }
 
-/// Whether the process runs, neither gone nor a zombie.
+/// Whether anything of the process runs. A thread in the middle of a system call, such as fsync(2),
+/// may outlive the first one by a while and hold all that the process had open.
 pub fn runs(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| {
-            stat.rsplit_once(')')
-                .map(|(_, rest)| rest.trim().to_owned())
-        })
-        .is_some_and(|rest| !rest.starts_with('Z') && !rest.starts_with('X'))
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim());
+    if !state.starts_with(['Z', 'X']) {
+        return true;
+    }
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    threads > 1
 }
 
 /// Sends a signal; a process that has gone does not mind.

@@ -115,6 +115,19 @@ fn a_disk_in_use_is_refused_and_a_free_one_is_ready() {
 }
 
 #[test]
+fn a_disk_whose_former_user_is_about_to_end_is_waited_for() {
+    let node = Node::new();
+    let primary = node.primary(false);
+    let start = node.start(Task::Check(Role::Secondary), true);
+    let mut check = Worker::spawn(start, Vec::new());
+    // It tries to have the disk by now, or will soon.
+    assert!(check.listen());
+    assert_eq!(primary.stop(), 0);
+    check.ready();
+    assert_eq!(check.exit_status(), 0);
+}
+
+#[test]
 fn an_incomplete_copy_is_used_only_by_force() {
     let node = Node::new();
     let mut metadata = node.metadata();

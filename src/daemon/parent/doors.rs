@@ -62,6 +62,8 @@ pub(super) struct Doors {
 pub(super) enum DoorError {
     /// Its name is being looked up.
     Pending,
+    /// Somebody else listens there: the reason, in words.
+    InUse(String),
     /// The reason, in words.
     Failed(String),
 }
@@ -102,6 +104,9 @@ impl Doors {
                     sockets.push((self.last_id, socket));
                 }
                 Err(error) if listen.default && lacks_family(&place, &error) => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(DoorError::InUse(system_reason(&error)));
+                }
                 Err(error) => return Err(DoorError::Failed(system_reason(&error))),
             }
         }
@@ -285,7 +290,7 @@ impl Parent {
             ),
             Ok(false) => {}
             Err(DoorError::Pending) => self.doors.defer(listen),
-            Err(DoorError::Failed(reason)) => self.log.error(
+            Err(DoorError::InUse(reason) | DoorError::Failed(reason)) => self.log.error(
                 DAEMON,
                 format_args!("Unable to listen on address {}: {reason}.", listen.address),
             ),

@@ -30,6 +30,10 @@ use crate::wire::message::PROTOCOL_VERSION;
 pub(super) const NO_TCP_CONTROL: &str = "it must be a Unix socket: over TCP, anybody who reaches \
                                          the port could control the daemon";
 
+/// How long an address may be in use when the daemon starts: the listener of one that has died a
+/// moment ago still has it.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(3);
+
 const EX_NOUSER: u8 = 67;
 const EX_OSERR: u8 = 71;
 const EX_TEMPFAIL: u8 = 75;
@@ -275,7 +279,10 @@ fn bind(
     loop {
         match doors.bind(listen, names, since) {
             Ok(_) => return Ok(()),
-            Err(DoorError::Failed(reason)) => {
+            Err(DoorError::InUse(_)) if since.elapsed() < IN_USE_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(DoorError::InUse(reason) | DoorError::Failed(reason)) => {
                 return Err(Failure::new(
                     EX_OSERR,
                     format!("Unable to listen on address {}: {reason}.", listen.address),
