@@ -39,10 +39,10 @@ use freebsd as platform;
 #[cfg(target_os = "linux")]
 use linux as platform;
 
+pub use partial::{PARENT_CAPABILITIES, reduce_parent, reduce_resolver};
 #[cfg(all(target_os = "linux", feature = "fault-injection"))]
 pub use platform::install_filter;
 pub use platform::{default_directory, limit_received};
-pub use partial::{PARENT_CAPABILITIES, reduce_parent, reduce_resolver};
 pub use report::{Entry, Report, State};
 pub use step::{SandboxError, Step};
 

@@ -4,22 +4,14 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use sandbox::policy::Kind;
-use sandbox::{Config, Held, Mode, Report, SandboxError, State};
+use sandbox::{Config, Held, Mode, SandboxError};
 
 use super::exit::{CONFIG, Failure};
+use crate::confinement::Confinement;
 use crate::ipc::Start;
 use crate::terms::Role;
 
 pub(super) use sandbox::policy::roles::{CHANNEL, DEVICE_LISTENER, LOCAL_COMPONENT, PEER};
-
-/// What is in force.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Confinement {
-    /// In words.
-    pub(super) in_force: Vec<String>,
-    /// What could not be applied, with reasons.
-    pub(super) missing: Vec<String>,
-}
 
 /// A process that may still make threads.
 pub(super) struct Prepared(sandbox::Prepared);
@@ -67,6 +59,11 @@ pub(super) fn prepare(
     Ok(Prepared(prepared))
 }
 
+/// Limits a connection to the peer that came after confinement to what it may do.
+pub(super) fn limit_peer(connection: BorrowedFd<'_>) -> std::io::Result<()> {
+    sandbox::limit_received(Kind::Primary, PEER, connection)
+}
+
 impl Prepared {
     /// The second half, for all threads.
     ///
@@ -74,21 +71,6 @@ impl Prepared {
     /// A step failed that must not.
     pub(super) fn seal(self) -> Result<Confinement, Failure> {
         let report = self.0.seal().map_err(|error| failed(&error))?;
-        Ok(describe(&report))
+        Ok(Confinement::of_report(&report))
     }
-}
-
-fn describe(report: &Report) -> Confinement {
-    let mut confinement = Confinement::default();
-    for entry in &report.entries {
-        let step = entry.mechanism;
-        match &entry.state {
-            State::InForce { detail: None } => confinement.in_force.push(step.to_string()),
-            State::InForce {
-                detail: Some(detail),
-            } => confinement.in_force.push(format!("{step} ({detail})")),
-            State::NotInForce { reason } => confinement.missing.push(format!("{step}: {reason}")),
-        }
-    }
-    confinement
 }

@@ -64,7 +64,9 @@ pub(super) fn keep(names: impl Iterator<Item = &'static str>) -> Result {
         };
         changed.map_err(|error| format!("{set:?} set: {error}"))?;
         if read(set)? != *value {
-            return Err(format!("the {set:?} set is another than the one that was set"));
+            return Err(format!(
+                "the {set:?} set is another than the one that was set"
+            ));
         }
     }
     let mut names: Vec<String> = kept.iter().map(Capability::to_string).collect();

@@ -45,9 +45,7 @@ pub(super) fn restrict_to_reading() -> Result {
         .and_then(|rules| rules.handle_access(AccessNet::BindTcp))
         .and_then(|rules| rules.scope(Scope::Signal))
         .and_then(Ruleset::create)
-        .and_then(|rules| {
-            rules.add_rule(PathBeneath::new(root, AccessFs::from_read(NEWEST)))
-        })
+        .and_then(|rules| rules.add_rule(PathBeneath::new(root, AccessFs::from_read(NEWEST))))
         .and_then(landlock::RulesetCreated::restrict_self)
         .map_err(|error| error.to_string())?;
     match status.ruleset {

@@ -15,6 +15,7 @@ use super::doors::{DoorError, Doors};
 use super::{Entry, EntryId, Parent};
 use crate::conf::model::{Address, Listen, SandboxMode};
 use crate::conf::{self, Config, Identity};
+use crate::daemon::confine;
 use crate::daemon::control::Control;
 use crate::daemon::detach::{self, Detached};
 use crate::daemon::hooks::Hooks;
@@ -163,9 +164,10 @@ fn prepare(mut options: Options, log: &mut Log) -> Result<Prepared, Failure> {
     })
 }
 
-/// Workers could not start later: better said now.
+/// Neither workers nor the listener could start later, whatever else the administrator accepts:
+/// better said now.
 fn check_user(config: &Config) -> Result<(), Failure> {
-    if !nix::unistd::geteuid().is_root() || config.sandbox != SandboxMode::Require {
+    if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     match user::lookup(&config.user) {
@@ -185,11 +187,23 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         config,
         mut pidfile,
     } = prepared;
+    let mode = match config.sandbox {
+        SandboxMode::Require => sandbox::Mode::Require,
+        SandboxMode::BestEffort => sandbox::Mode::BestEffort,
+    };
     let now = Instant::now();
     let mut doors = Doors::new(now);
     let mut names = Names::default();
-    let opened = open_sockets(&config, &mut doors, &mut names);
-    let (program, signals, control) = match opened {
+    let opened = confine::parent(mode)
+        .map_err(|error| {
+            let text = format!("Unable to give up privileges: {error}.");
+            Failure::new(EX_OSERR, text)
+        })
+        .and_then(|confinement| {
+            let sockets = open_sockets(&config, &mut doors, &mut names)?;
+            Ok((confinement, sockets))
+        });
+    let (confinement, (program, signals, control)) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
             if let Some(pidfile) = pidfile.take() {
@@ -203,6 +217,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         options,
         identity,
         log,
+        confinement,
         program,
         signals,
         pidfile,
