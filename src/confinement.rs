@@ -56,8 +56,15 @@ impl Confinement {
     #[must_use]
     pub fn sanitised(&self) -> Confinement {
         let line = |text: &String| {
-            let bounded: String = text.chars().take(LINE_CHARS_MAX).collect();
-            crate::daemon::log::sanitised(&bounded)
+            let visible = |character: char| {
+                if character.is_control() {
+                    '?'
+                } else {
+                    character
+                }
+            };
+            let line: String = text.chars().take(LINE_CHARS_MAX).map(visible).collect();
+            line
         };
         let lines = |all: &[String]| all.iter().take(LINES_MAX).map(line).collect();
         Confinement {
