@@ -20,15 +20,19 @@ pub struct Confinement {
     pub missing: Vec<String>,
 }
 
+/// The user of this process: root, or a number.
+pub fn own_user() -> String {
+    match nix::unistd::geteuid() {
+        uid if uid.is_root() => "root".to_owned(),
+        uid => uid.to_string(),
+    }
+}
+
 impl Confinement {
-    /// From the steps that were taken; the user and descriptors are this process's.
-    pub fn of_steps(steps: &[Entry], user: Option<&str>, descriptors: usize) -> Confinement {
-        let uid = || match nix::unistd::geteuid() {
-            uid if uid.is_root() => "root".to_owned(),
-            uid => uid.to_string(),
-        };
+    /// From the steps that were taken.
+    pub fn of_steps(steps: &[Entry], user: &str, descriptors: usize) -> Confinement {
         let mut confinement = Confinement {
-            user: user.map_or_else(uid, str::to_owned),
+            user: user.to_owned(),
             descriptors: u32::try_from(descriptors).unwrap_or(u32::MAX),
             ..Confinement::default()
         };
@@ -47,9 +51,11 @@ impl Confinement {
         confinement
     }
 
-    /// From the report of this process.
-    pub fn of_report(report: &Report) -> Confinement {
-        Confinement::of_steps(&report.entries, report.user.as_deref(), report.descriptors)
+    /// From the report of this process; `started_as` is what [`own_user`] said before it was
+    /// confined, since afterwards nobody may ask.
+    pub fn of_report(report: &Report, started_as: &str) -> Confinement {
+        let user = report.user.as_deref().unwrap_or(started_as);
+        Confinement::of_steps(&report.entries, user, report.descriptors)
     }
 
     /// A child's words, bounded and fit to be shown on a terminal.
@@ -99,7 +105,7 @@ mod tests {
                 },
             ),
         ];
-        let confinement = Confinement::of_steps(&steps, Some("hast"), 6);
+        let confinement = Confinement::of_steps(&steps, "hast", 6);
         assert_eq!(
             (confinement.user.as_str(), confinement.descriptors),
             ("hast", 6)

@@ -6,7 +6,7 @@ use privsep::user::{self, User};
 use sandbox::policy::{Kind, roles};
 use sandbox::{Config, Held, Mode, SandboxError};
 
-use crate::confinement::Confinement;
+use crate::confinement::{self, Confinement};
 use crate::ipc::Ready;
 
 /// What becomes of a step that fails.
@@ -56,9 +56,10 @@ pub(super) fn listener(
         number: channel.as_raw_fd(),
         role: roles::CHANNEL,
     }];
+    let started_as = confinement::own_user();
     let report = sandbox::enter(config).map_err(|error| error.to_string())?;
     Ok(Ready {
-        confinement: Confinement::of_report(&report),
+        confinement: Confinement::of_report(&report, &started_as),
         ..Ready::default()
     })
 }
@@ -75,5 +76,5 @@ pub(super) fn limit_door(socket: BorrowedFd<'_>) -> std::io::Result<()> {
 pub(super) fn parent(mode: Mode) -> Result<Confinement, SandboxError> {
     let steps = sandbox::reduce_parent(mode)?;
     // Its descriptors come and go: they are counted when somebody asks.
-    Ok(Confinement::of_steps(&steps, None, 0))
+    Ok(Confinement::of_steps(&steps, &confinement::own_user(), 0))
 }

@@ -7,14 +7,17 @@ use sandbox::policy::Kind;
 use sandbox::{Config, Held, Mode, SandboxError};
 
 use super::exit::{CONFIG, Failure};
-use crate::confinement::Confinement;
+use crate::confinement::{self, Confinement};
 use crate::ipc::Start;
 use crate::terms::Role;
 
 pub(super) use sandbox::policy::roles::{CHANNEL, DEVICE_LISTENER, LOCAL_COMPONENT, PEER};
 
 /// A process that may still make threads.
-pub(super) struct Prepared(sandbox::Prepared);
+pub(super) struct Prepared {
+    prepared: sandbox::Prepared,
+    started_as: String,
+}
 
 fn failed(error: &SandboxError) -> Failure {
     Failure::new(CONFIG, format!("Unable to drop privileges: {error}."))
@@ -55,8 +58,12 @@ pub(super) fn prepare(
             role,
         })
         .collect();
+    let started_as = confinement::own_user();
     let prepared = sandbox::prepare(config).map_err(|error| failed(&error))?;
-    Ok(Prepared(prepared))
+    Ok(Prepared {
+        prepared,
+        started_as,
+    })
 }
 
 /// Limits a connection to the peer that came after confinement to what it may do.
@@ -70,7 +77,7 @@ impl Prepared {
     /// # Errors
     /// A step failed that must not.
     pub(super) fn seal(self) -> Result<Confinement, Failure> {
-        let report = self.0.seal().map_err(|error| failed(&error))?;
-        Ok(Confinement::of_report(&report))
+        let report = self.prepared.seal().map_err(|error| failed(&error))?;
+        Ok(Confinement::of_report(&report, &self.started_as))
     }
 }

@@ -30,8 +30,6 @@ fn main() -> ExitCode {
         .and_then(|resource| resource.strip_prefix("rogue-"));
     if let Some(part) = resource {
         play(part);
-        // Whatever a rogue does not do by itself, the daemon has to.
-        std::thread::sleep(Duration::from_secs(3600));
     }
     ExitCode::from(hast::daemon::main(std::env::args_os().skip(1)))
 }
@@ -40,13 +38,12 @@ fn ready() -> FromWorker {
     FromWorker::Ready(Box::default())
 }
 
-fn play(part: &str) {
+fn play(part: &str) -> ! {
     let ipc = take_ipc().expect("the daemon gives every worker a channel");
     if part == "garbage" {
         use std::os::fd::AsRawFd;
         send(ipc.as_raw_fd(), &[0xff; 500], MsgFlags::empty()).expect("the daemon is there");
-        // Kept open: an end of the channel would be something else.
-        std::thread::sleep(Duration::from_secs(3600));
+        stay();
     }
     if part == "smuggler" {
         let copy = ipc.as_fd().try_clone_to_owned().expect("a copy can be had");
@@ -57,7 +54,7 @@ fn play(part: &str) {
             .send(&Smuggled(ready()), vec![copy])
             .and_then(|()| channel.drain(None))
             .expect("the daemon is there");
-        std::thread::sleep(Duration::from_secs(3600));
+        stay();
     }
     let mut channel: Channel<FromWorker, ToWorker> =
         Channel::new(ipc, WORKER_PROTOCOL).expect("a new channel");
@@ -101,6 +98,12 @@ fn play(part: &str) {
         }
         _ => {}
     }
-    // The channel stays open.
-    std::thread::sleep(Duration::from_secs(3600));
+    stay()
+}
+
+/// Keeps the channel open, whose end would be something else, until the daemon ends this process.
+fn stay() -> ! {
+    loop {
+        std::thread::sleep(Duration::from_secs(3600));
+    }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::node::{Node, until};
 
@@ -67,7 +67,7 @@ fn workers_that_send_what_is_out_of_place_are_killed_and_nobody_else_notices() {
     until_logged(&node, "smuggler", &[killed, "descriptor"]);
     until_logged(&node, "connect", &[killed, "only a primary connects"]);
     for part in ["twice", "status", "garbage", "smuggler", "connect"] {
-        until_logged(&node, part, &["SIGKILL"]);
+        until_logged(&node, part, &["Worker process", "stopped"]);
     }
     assert_eq!(node.worker("test"), served);
     assert_eq!(node.state("test")["worker"]["answers"], true);
@@ -80,10 +80,13 @@ fn a_flood_of_lines_fills_no_log_and_holds_nobody_up() {
     until_logged(&node, "flood", &["flood"]);
     let size = || fs::metadata(node.path("log")).unwrap().len();
     let before = size();
-    for _ in 0..20 {
+    let once = |_| {
+        let start = Instant::now();
         assert_eq!(node.state("test")["worker"]["answers"], true);
-    }
-    assert!(super::fastest_status(&node) < Duration::from_secs(1));
+        start.elapsed()
+    };
+    let fastest = (0..20).map(once).min();
+    assert!(fastest < Some(Duration::from_secs(1)), "{fastest:?}");
     assert!(
         size() - before < 1 << 20,
         "the log grew by {}",

@@ -97,6 +97,8 @@ pub fn start(options: Options) -> u8 {
         Ok(parent) => parent,
         Err((mut log, failure)) => return failed(&mut log, failure),
     };
+    // Whoever started the daemon finds its pid as soon as the launcher has ended.
+    parent.store_pid();
     if let Some(detached) = detached {
         parent.log.switch_to_syslog();
         if let Err(error) = detached.succeed() {
@@ -313,8 +315,8 @@ fn bind(
 }
 
 impl Parent {
-    /// Says that the daemon serves.
-    fn announce(&mut self) {
+    /// Writes the pidfile.
+    fn store_pid(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
             let path = pidfile.path().display().to_string();
             match pidfile.write() {
@@ -330,6 +332,10 @@ impl Parent {
                 ),
             }
         }
+    }
+
+    /// Says that the daemon serves.
+    fn announce(&mut self) {
         self.log.info(
             DAEMON,
             format_args!("Started successfully, running protocol version {PROTOCOL_VERSION}."),
