@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use privsep::channel::{Message, Protocol};
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Confinement;
 use crate::terms::{Checksum, Compression, Replication, Role};
 
 /// The parent and a worker.
@@ -167,10 +168,8 @@ pub enum FromWorker {
 /// How a process is confined, and what it found when it started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ready {
-    /// The confinement in force, in words (`seccomp, no_new_privs, ...`).
-    pub confinement: Vec<String>,
-    /// What could not be applied, with reasons.
-    pub missing: Vec<String>,
+    /// How it is confined.
+    pub confinement: Confinement,
     /// Bytes of the data area.
     pub datasize: u64,
     /// Bytes of an extent.

@@ -5,11 +5,13 @@
 //! `conf`, which use nothing but [`terms`]. See ARCHITECTURE.md.
 
 pub mod conf;
+pub mod confinement;
 pub mod ctl;
 pub mod daemon;
 pub mod device;
 pub mod disk;
 pub mod engine;
+mod inherited;
 pub mod io;
 pub mod ipc;
 pub mod report;

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::confinement::Confinement;
 use crate::ipc;
 use crate::wire::control::{ResourceStatus, Statistics, WorkerState};
 
@@ -17,8 +18,51 @@ pub const VERSION: u32 = 1;
 pub struct Document {
     /// [`VERSION`].
     pub version: u32,
+    /// The daemon's own processes, if it tells of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub daemon: Option<Daemon>,
     /// In the order of the question.
     pub resources: Vec<Resource>,
+}
+
+/// The daemon itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// `require`, or `best-effort` if the administrator accepts that steps fail.
+    pub sandbox: String,
+    /// The parent and the listener.
+    pub processes: Vec<Process>,
+}
+
+/// A process of the daemon's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// `parent` or `listener`.
+    pub kind: String,
+    /// Process id.
+    pub pid: i32,
+    /// The user that it runs as: a name or a number.
+    pub user: String,
+    /// Descriptors that it held when it was confined; of the parent: now.
+    pub descriptors: u32,
+    /// The confinement in force.
+    pub confinement: Vec<String>,
+    /// What of the confinement could not be had, with reasons.
+    pub confinement_missing: Vec<String>,
+}
+
+impl Process {
+    /// From what the process says of itself.
+    pub fn new(kind: &str, pid: i32, confinement: &Confinement) -> Process {
+        Process {
+            kind: kind.to_owned(),
+            pid,
+            user: confinement.user.clone(),
+            descriptors: confinement.descriptors,
+            confinement: confinement.in_force.clone(),
+            confinement_missing: confinement.missing.clone(),
+        }
+    }
 }
 
 /// One resource. Where the daemon does not say something (FreeBSD's says less), it is absent.
@@ -111,6 +155,12 @@ pub struct Worker {
     pub pid: i32,
     /// False: it did not answer in time, and what is said of it is what it said before.
     pub answers: bool,
+    /// The user that it runs as: a name or a number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Descriptors that it held when it was confined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub descriptors: Option<u32>,
     /// The confinement in force.
     #[serde(default)]
     pub confinement: Vec<String>,

@@ -10,9 +10,13 @@
 //! [`Prepared::seal`] takes away what creating threads needed and installs the system call filter
 //! for all of them. A process without further threads calls [`enter`].
 //!
+//! The parent and the resolvers cannot be confined so: [`reduce_parent`] and [`reduce_resolver`] say
+//! what they give up.
+//!
 //! `unsafe` lives in `linux::sys` and `freebsd::sys` only.
 
 mod held;
+mod partial;
 pub mod policy;
 mod report;
 mod step;
@@ -35,6 +39,7 @@ use freebsd as platform;
 #[cfg(target_os = "linux")]
 use linux as platform;
 
+pub use partial::{PARENT_CAPABILITIES, reduce_parent, reduce_resolver};
 #[cfg(all(target_os = "linux", feature = "fault-injection"))]
 pub use platform::install_filter;
 pub use platform::{default_directory, limit_received};

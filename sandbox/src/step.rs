@@ -165,6 +165,27 @@ pub(crate) enum Outcome {
 /// The result of a step; the error is the reason.
 pub(crate) type Result = std::result::Result<Outcome, String>;
 
+/// What becomes of a step with that result.
+pub(crate) fn judge(
+    mode: Mode,
+    step: Step,
+    result: Result,
+) -> std::result::Result<Entry, SandboxError> {
+    let state = match result {
+        Ok(Outcome::InForce(detail)) => State::InForce { detail },
+        Ok(Outcome::NotInForce(reason)) => State::NotInForce { reason },
+        Err(reason) if mode == Mode::BestEffort && !step.is_mandatory() => {
+            log::warn!("{step} is not in force: {reason}");
+            State::NotInForce { reason }
+        }
+        Err(reason) => return Err(SandboxError { step, reason }),
+    };
+    Ok(Entry {
+        mechanism: step,
+        state,
+    })
+}
+
 /// Takes steps and remembers what became of them.
 pub(crate) struct Run {
     mode: Mode,
@@ -200,19 +221,7 @@ impl Run {
         } else {
             action()
         };
-        let state = match result {
-            Ok(Outcome::InForce(detail)) => State::InForce { detail },
-            Ok(Outcome::NotInForce(reason)) => State::NotInForce { reason },
-            Err(reason) if self.mode == Mode::BestEffort && !step.is_mandatory() => {
-                log::warn!("{step} is not in force: {reason}");
-                State::NotInForce { reason }
-            }
-            Err(reason) => return Err(SandboxError { step, reason }),
-        };
-        self.report.entries.push(Entry {
-            mechanism: step,
-            state,
-        });
+        self.report.entries.push(judge(self.mode, step, result)?);
         Ok(())
     }
 

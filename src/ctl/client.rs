@@ -1,11 +1,16 @@
-//! The connection to the daemon: one request, one reply.
+//! The connection to the daemon: one request, one reply, and this process confined before either.
 
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
-use super::exit;
+use sandbox::policy::roles;
+
+use super::connector::{self, Connector};
+use super::{confine, exit};
 use crate::conf::model::{Address, Config};
 use crate::terms::system_reason;
 use crate::wire::control::{ControlReply, ControlRequest, Order};
@@ -13,7 +18,7 @@ use crate::wire::packet::{Decoder, Limits, Step};
 
 /// How long the daemon may take to answer before it counts as stuck: much longer than any of its
 /// own deadlines, that of a change of role with a long `timeout` included.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Why there is no reply.
 #[derive(Debug)]
@@ -29,51 +34,114 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Sends a request to the daemon that the configuration names, and returns its reply.
-///
-/// # Errors
-/// The daemon does not run, does not answer, or refuses the request as a whole.
-pub(super) fn ask(config: &Config, request: &ControlRequest) -> Result<ControlReply, Failure> {
-    let Address::Unix(path) = &config.control else {
-        return Err(Failure {
+/// The daemon, to be asked once or again and again.
+pub(super) struct Daemon {
+    via: String,
+    link: Link,
+}
+
+enum Link {
+    /// The one connection that there is; none once it is used.
+    Once(Option<UnixStream>),
+    Often(Connector),
+}
+
+impl Daemon {
+    /// The daemon that the configuration names, to be asked one question; this process is confined
+    /// afterwards.
+    ///
+    /// # Errors
+    /// The daemon does not run, or this process cannot be confined.
+    pub(super) fn once(config: &Config) -> Result<Daemon, Failure> {
+        let path = control_path(config)?;
+        let via = path.display().to_string();
+        let stream = connector::connect(path)
+            .map_err(|error| unable_to_connect(&via, &system_reason(&error)))?;
+        confine::enter(config, &[(stream.as_fd(), roles::CONTROL)])
+            .map_err(|reason| not_confined(&reason))?;
+        let link = Link::Once(Some(stream));
+        Ok(Daemon { via, link })
+    }
+
+    /// The same, to be asked any number of questions.
+    ///
+    /// # Errors
+    /// This process cannot be confined.
+    pub(super) fn often(config: &Config) -> Result<Daemon, Failure> {
+        let path = control_path(config)?;
+        let connector = Connector::start(path).map_err(|reason| not_confined(&reason))?;
+        confine::enter(config, &[(connector.as_fd(), roles::CHANNEL)])
+            .map_err(|reason| not_confined(&reason))?;
+        Ok(Daemon {
+            via: path.display().to_string(),
+            link: Link::Often(connector),
+        })
+    }
+
+    /// Sends a request and returns the reply.
+    ///
+    /// # Errors
+    /// The daemon does not run, does not answer, or refuses the request as a whole.
+    pub(super) fn ask(&mut self, request: &ControlRequest) -> Result<ControlReply, Failure> {
+        let via = &self.via;
+        let mut stream = match &mut self.link {
+            Link::Once(stream) => stream.take().ok_or("the connection is used up".to_owned()),
+            Link::Often(connector) => connector.connect(),
+        }
+        .map_err(|reason| unable_to_connect(via, &reason))?;
+        let failed = |what: &str, error: &io::Error| Failure {
+            text: format!("{what} hastd via {via}: {}.", system_reason(error)),
+            code: exit::UNAVAILABLE,
+        };
+        let mut bytes = Vec::new();
+        request.encode(&mut bytes);
+        stream
+            .write_all(&bytes)
+            .map_err(|error| failed("Unable to send command to", &error))?;
+        let reply =
+            receive(&mut stream).map_err(|error| failed("Unable to receive reply from", &error))?;
+        if let Some((error, text)) = &reply.error {
+            let mut message = format!("Error {} received from hastd.", error.number());
+            if let Some(text) = text {
+                message.push(' ');
+                message.push_str(text);
+            } else if matches!(request.order, Order::Stop | Order::Extension { .. }) {
+                message.push_str(" It may be a daemon that does not know this command.");
+            }
+            return Err(Failure {
+                text: message,
+                code: exit::SOFTWARE,
+            });
+        }
+        Ok(reply)
+    }
+}
+
+fn control_path(config: &Config) -> Result<&Path, Failure> {
+    match &config.control {
+        Address::Unix(path) => Ok(path),
+        Address::Tcp { .. } => Err(Failure {
             text: format!(
                 "Unable to connect to hastd via {}: it is no Unix socket.",
                 config.control
             ),
             code: exit::OSERR,
-        });
-    };
-    let via = path.display();
-    let failed = |what: &str, error: &io::Error, code| Failure {
-        text: format!("{what} hastd via {via}: {}.", system_reason(error)),
-        code,
-    };
-    let mut stream = UnixStream::connect(path)
-        .map_err(|error| failed("Unable to connect to", &error, exit::OSERR))?;
-    let exchange = |stream: &mut UnixStream| {
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut bytes = Vec::new();
-        request.encode(&mut bytes);
-        stream.write_all(&bytes)
-    };
-    exchange(&mut stream)
-        .map_err(|error| failed("Unable to send command to", &error, exit::UNAVAILABLE))?;
-    let reply = receive(&mut stream)
-        .map_err(|error| failed("Unable to receive reply from", &error, exit::UNAVAILABLE))?;
-    if let Some((error, text)) = &reply.error {
-        let mut message = format!("Error {} received from hastd.", error.number());
-        if let Some(text) = text {
-            message.push(' ');
-            message.push_str(text);
-        } else if matches!(request.order, Order::Stop | Order::Extension { .. }) {
-            message.push_str(" It may be a daemon that does not know this command.");
-        }
-        return Err(Failure {
-            text: message,
-            code: exit::SOFTWARE,
-        });
+        }),
     }
-    Ok(reply)
+}
+
+fn unable_to_connect(via: &str, reason: &str) -> Failure {
+    Failure {
+        text: format!("Unable to connect to hastd via {via}: {reason}."),
+        code: exit::OSERR,
+    }
+}
+
+fn not_confined(reason: &str) -> Failure {
+    Failure {
+        text: format!("Unable to give up privileges before talking to hastd: {reason}."),
+        code: exit::OSERR,
+    }
 }
 
 fn receive(stream: &mut UnixStream) -> io::Result<ControlReply> {

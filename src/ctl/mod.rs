@@ -1,12 +1,14 @@
 //! hastctl: commands and their output.
 //!
-//! [`run`] is the whole program but for its streams, so that tests can call it. [`args`] turns the
+//! [`main`] is the whole program, [`run`] all of it but for its streams. [`args`] turns the
 //! command line into a [`args::Command`]; each command has a module of its own, which gets its
 //! options and a [`Console`] and returns an exit code of [`exit`].
 
 pub mod args;
 mod client;
 pub mod config;
+mod confine;
+mod connector;
 mod create;
 mod dump;
 pub mod exit;
@@ -23,6 +25,18 @@ use args::{Command, Common, ConfigCommand};
 use output::Console;
 
 use crate::conf::{self, Config};
+
+/// The program; returns the exit code.
+pub fn main() -> u8 {
+    if connector::is_this_process() {
+        return connector::main();
+    }
+    // A caller's files and locks are no business of a process that confines itself.
+    crate::inherited::close_all();
+    let mut out = std::io::stdout().lock();
+    let mut err = std::io::stderr().lock();
+    run(std::env::args_os(), &mut out, &mut err)
+}
 
 /// Runs a command line, the program's name included, and returns the exit code.
 pub fn run(

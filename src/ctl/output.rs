@@ -56,6 +56,11 @@ impl<'a> Console<'a> {
         }
     }
 
+    /// Whether more than results was asked for.
+    pub fn is_debug(&self) -> bool {
+        self.debug > 0
+    }
+
     /// Makes what was printed visible; false if nobody can be shown anything any more.
     pub fn flush(&mut self) -> bool {
         if self.failure.is_none() {

@@ -1,7 +1,7 @@
 //! `hastctl role` and `hastctl stop`.
 
 use super::args::{Common, RoleOptions};
-use super::client::{ask, code_of};
+use super::client::{Daemon, code_of};
 use super::exit;
 use super::output::Console;
 use crate::conf::Config;
@@ -14,7 +14,7 @@ pub(super) fn run(options: &RoleOptions, config: &Config, console: &mut Console<
         resources: options.names.clone(),
         json: false,
     };
-    let reply = match ask(config, &request) {
+    let reply = match Daemon::once(config).and_then(|mut daemon| daemon.ask(&request)) {
         Ok(reply) => reply,
         Err(failure) => {
             console.error(None, &failure);
@@ -69,7 +69,7 @@ pub(super) fn stop(_options: &Common, config: &Config, console: &mut Console<'_>
         resources: vec!["all".to_owned()],
         json: false,
     };
-    match ask(config, &request) {
+    match Daemon::once(config).and_then(|mut daemon| daemon.ask(&request)) {
         Ok(_) => exit::OK,
         Err(failure) => {
             console.error(None, &failure);

@@ -1,7 +1,7 @@
 //! `hastctl status` and `hastctl list`: one question, several forms of the answer.
 
 use super::args::StatusOptions;
-use super::client::{Failure, ask, code_of, names_or_all};
+use super::client::{Daemon, Failure, code_of, names_or_all};
 use super::exit;
 use super::output::Console;
 use super::size::humanize;
@@ -14,9 +14,9 @@ use crate::wire::control::{
 /// Asks for the state of these resources.
 ///
 /// # Errors
-/// As [`ask`].
+/// As [`Daemon::ask`].
 pub(super) fn fetch(
-    config: &Config,
+    daemon: &mut Daemon,
     names: &[String],
     json: bool,
 ) -> Result<ControlReply, Failure> {
@@ -25,7 +25,7 @@ pub(super) fn fetch(
         resources: names_or_all(names),
         json,
     };
-    ask(config, &request)
+    daemon.ask(&request)
 }
 
 /// How the answer is shown.
@@ -44,7 +44,11 @@ pub(super) fn run(
     config: &Config,
     console: &mut Console<'_>,
 ) -> u8 {
-    let reply = match fetch(config, &options.names, options.json) {
+    // What confines a process is told as JSON only.
+    let detailed = form == Form::List && console.is_debug();
+    let reply = Daemon::once(config)
+        .and_then(|mut daemon| fetch(&mut daemon, &options.names, options.json || detailed));
+    let reply = match reply {
         Ok(reply) => reply,
         Err(failure) => {
             console.error(None, &failure);
@@ -66,7 +70,7 @@ pub(super) fn run(
             Form::List => reply
                 .resources
                 .iter()
-                .for_each(|resource| list(resource, console)),
+                .for_each(|resource| list(resource, detailed, console)),
         }
     }
     code(&reply)
@@ -89,6 +93,10 @@ pub(super) fn document(reply: &ControlReply) -> Document {
     let resources = reply.resources.iter().map(resource).collect();
     Document {
         version: report::VERSION,
+        daemon: reply
+            .json
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok()),
         resources,
     }
 }
@@ -140,14 +148,45 @@ pub(super) fn row(resource: &ResourceReply, console: &mut Console<'_>) {
     }
 }
 
-fn list(resource: &ResourceReply, console: &mut Console<'_>) {
+fn list(resource: &ResourceReply, detailed: bool, console: &mut Console<'_>) {
     console.print(format_args!("{}:\n", resource.name));
     match &resource.state {
         ResourceState::Failed { error, .. } => {
             console.print(format_args!("  error: {}\n", error.number()));
         }
         ResourceState::Done { .. } => {}
-        ResourceState::Status(status) => list_status(status, console),
+        ResourceState::Status(status) => {
+            list_status(status, console);
+            if detailed {
+                list_confinement(status, console);
+            }
+        }
+    }
+}
+
+/// What confines the worker, which the original has no line for.
+fn list_confinement(status: &ResourceStatus, console: &mut Console<'_>) {
+    let resource: Option<report::Resource> = status
+        .json
+        .as_deref()
+        .and_then(|text| serde_json::from_str(text).ok());
+    let Some(worker) = resource.and_then(|resource| resource.worker) else {
+        return;
+    };
+    console.print(format_args!("  confinement:\n"));
+    if let Some(user) = &worker.user {
+        console.print(format_args!("    user: {user}\n"));
+    }
+    if let Some(descriptors) = worker.descriptors {
+        console.print(format_args!("    descriptors: {descriptors}\n"));
+    }
+    for (name, lines) in [
+        ("in force", &worker.confinement),
+        ("not in force", &worker.confinement_missing),
+    ] {
+        for line in lines {
+            console.print(format_args!("    {name}: {line}\n"));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::args::{StatusOptions, WaitOptions};
+use super::client::Daemon;
 use super::exit;
 use super::output::Console;
 use super::size::humanize;
@@ -26,8 +27,15 @@ pub(super) fn watch(options: &StatusOptions, config: &Config, console: &mut Cons
     let terminal = std::io::stdout().is_terminal();
     let bars = MultiProgress::new();
     let mut shown: HashMap<String, Shown> = HashMap::new();
+    let mut daemon = match Daemon::often(config) {
+        Ok(daemon) => daemon,
+        Err(failure) => {
+            console.error(None, &failure);
+            return failure.code;
+        }
+    };
     loop {
-        let reply = match fetch(config, &options.names, true) {
+        let reply = match fetch(&mut daemon, &options.names, true) {
             Ok(reply) => reply,
             Err(failure) => {
                 console.error(None, &failure);
@@ -158,8 +166,15 @@ pub(super) fn wait(options: &WaitOptions, config: &Config, console: &mut Console
                 .role
                 .is_none_or(|wanted| role == Some(wanted.as_str()))
     };
+    let mut daemon = match Daemon::often(config) {
+        Ok(daemon) => daemon,
+        Err(failure) => {
+            console.error(None, &failure);
+            return failure.code;
+        }
+    };
     loop {
-        let reply = match fetch(config, &options.names, true) {
+        let reply = match fetch(&mut daemon, &options.names, true) {
             Ok(reply) => reply,
             Err(failure) => {
                 console.error(None, &failure);

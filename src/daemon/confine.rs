@@ -1,12 +1,22 @@
-//! Confinement of the daemon's small children: the listener and resolvers.
+//! Confinement of the parent, as far as it goes, and of its small children: listener and resolvers.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use privsep::user::{self, User};
 use sandbox::policy::{Kind, roles};
-use sandbox::{Config, Held, Mode, State};
+use sandbox::{Config, Held, Mode, SandboxError};
 
+use crate::confinement::{self, Confinement};
 use crate::ipc::Ready;
+
+/// What becomes of a step that fails.
+fn mode(confine: bool) -> Mode {
+    if confine {
+        Mode::Require
+    } else {
+        Mode::BestEffort
+    }
+}
 
 /// The account, if this process is root's.
 fn account(name: &str) -> Result<Option<User>, String> {
@@ -18,21 +28,16 @@ fn account(name: &str) -> Result<Option<User>, String> {
         .map_err(|error| error.to_string())
 }
 
-/// Becomes an unprivileged user, if this process is root's: all that can be asked of a resolver,
-/// which needs files and sockets of whatever kind the system's name service uses.
+/// Confines a resolver as far as that can be: it needs files, sockets and libraries of whatever kind
+/// the system's name service uses.
 ///
 /// # Errors
-/// Why not, in words, if `confine` demands it.
-pub(super) fn become_user(name: &str, confine: bool) -> Result<(), String> {
-    let become_it = |user: User| {
-        user::become_user(&user)
-            .map(|_| ())
-            .map_err(|error| error.to_string())
-    };
-    match account(name).and_then(|user| user.map_or(Ok(()), become_it)) {
-        Err(reason) if confine => Err(reason),
-        _ => Ok(()),
-    }
+/// Why not, in words.
+pub(super) fn resolver(name: &str, confine: bool) -> Result<(), String> {
+    let user = account(name)?;
+    sandbox::reduce_resolver(user.as_ref(), mode(confine))
+        .map(|_| ())
+        .map_err(|error| error.to_string())
 }
 
 /// Confines the listener, before it accepts anything. Its channel is all that it holds: listening
@@ -45,29 +50,31 @@ pub(super) fn listener(
     confine: bool,
     channel: BorrowedFd<'_>,
 ) -> Result<Ready, String> {
-    let user = match account(name) {
-        Err(_) if !confine => None,
-        account => account?,
-    };
-    let mut config = Config::new(Kind::Listener, user);
-    if !confine {
-        config.mode = Mode::BestEffort;
-    }
+    let mut config = Config::new(Kind::Listener, account(name)?);
+    config.mode = mode(confine);
     config.descriptors = vec![Held {
         number: channel.as_raw_fd(),
         role: roles::CHANNEL,
     }];
+    let started_as = confinement::own_user();
     let report = sandbox::enter(config).map_err(|error| error.to_string())?;
-    let mut ready = Ready::default();
-    for entry in &report.entries {
-        let step = entry.mechanism;
-        match &entry.state {
-            State::InForce { detail: None } => ready.confinement.push(step.to_string()),
-            State::InForce {
-                detail: Some(detail),
-            } => ready.confinement.push(format!("{step} ({detail})")),
-            State::NotInForce { reason } => ready.missing.push(format!("{step}: {reason}")),
-        }
-    }
-    Ok(ready)
+    Ok(Ready {
+        confinement: Confinement::of_report(&report, &started_as),
+        ..Ready::default()
+    })
+}
+
+/// Limits a socket that peers connect to, which came after confinement, to what it may do.
+pub(super) fn limit_door(socket: BorrowedFd<'_>) -> std::io::Result<()> {
+    sandbox::limit_received(Kind::Listener, roles::PEER_LISTENER, socket)
+}
+
+/// Gives up what the parent does not need, and says what is in force.
+///
+/// # Errors
+/// A step failed.
+pub(super) fn parent(mode: Mode) -> Result<Confinement, SandboxError> {
+    let steps = sandbox::reduce_parent(mode)?;
+    // Its descriptors come and go: they are counted when somebody asks.
+    Ok(Confinement::of_steps(&steps, &confinement::own_user(), 0))
 }

@@ -16,7 +16,7 @@ pub mod connect;
 pub mod control;
 mod detach;
 pub mod hooks;
-mod inherited;
+
 pub mod listener;
 pub mod log;
 pub mod names;
@@ -44,7 +44,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         Some(Mode::Listener) => return listener::main(),
         Some(Mode::Resolver) => return names::resolver::main(),
         Some(Mode::Worker) => return crate::worker::main(),
-        None => inherited::close_all(),
+        None => crate::inherited::close_all(),
     }
     match Options::parse(arguments) {
         Ok(options) => parent::start(options),

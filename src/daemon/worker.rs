@@ -170,7 +170,11 @@ impl Worker {
             return Err(format!("it sent {what}"));
         }
         match &message {
-            FromWorker::Ready(ready) => self.ready = Some((**ready).clone()),
+            FromWorker::Ready(ready) => {
+                let mut ready = (**ready).clone();
+                ready.confinement = ready.confinement.sanitised();
+                self.ready = Some(ready);
+            }
             FromWorker::Status(status) => self.status = Some((now, (**status).clone())),
             _ => {}
         }

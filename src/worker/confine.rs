@@ -4,9 +4,10 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use sandbox::policy::Kind;
-use sandbox::{Config, Held, Mode, Report, SandboxError, State};
+use sandbox::{Config, Held, Mode, SandboxError};
 
 use super::exit::{CONFIG, Failure};
+use crate::confinement::{self, Confinement};
 use crate::ipc::Start;
 use crate::terms::Role;
 
@@ -14,17 +15,11 @@ use crate::terms::Role;
 pub(super) use sandbox::policy::roles::GATE_CONTROL;
 pub(super) use sandbox::policy::roles::{CHANNEL, DEVICE_LISTENER, LOCAL_COMPONENT, PEER};
 
-/// What is in force.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Confinement {
-    /// In words.
-    pub(super) in_force: Vec<String>,
-    /// What could not be applied, with reasons.
-    pub(super) missing: Vec<String>,
-}
-
 /// A process that may still make threads.
-pub(super) struct Prepared(sandbox::Prepared);
+pub(super) struct Prepared {
+    prepared: sandbox::Prepared,
+    started_as: String,
+}
 
 fn failed(error: &SandboxError) -> Failure {
     Failure::new(CONFIG, format!("Unable to drop privileges: {error}."))
@@ -65,8 +60,17 @@ pub(super) fn prepare(
             role,
         })
         .collect();
+    let started_as = confinement::own_user();
     let prepared = sandbox::prepare(config).map_err(|error| failed(&error))?;
-    Ok(Prepared(prepared))
+    Ok(Prepared {
+        prepared,
+        started_as,
+    })
+}
+
+/// Limits a connection to the peer that came after confinement to what it may do.
+pub(super) fn limit_peer(connection: BorrowedFd<'_>) -> std::io::Result<()> {
+    sandbox::limit_received(Kind::Primary, PEER, connection)
 }
 
 impl Prepared {
@@ -75,22 +79,7 @@ impl Prepared {
     /// # Errors
     /// A step failed that must not.
     pub(super) fn seal(self) -> Result<Confinement, Failure> {
-        let report = self.0.seal().map_err(|error| failed(&error))?;
-        Ok(describe(&report))
+        let report = self.prepared.seal().map_err(|error| failed(&error))?;
+        Ok(Confinement::of_report(&report, &self.started_as))
     }
-}
-
-fn describe(report: &Report) -> Confinement {
-    let mut confinement = Confinement::default();
-    for entry in &report.entries {
-        let step = entry.mechanism;
-        match &entry.state {
-            State::InForce { detail: None } => confinement.in_force.push(step.to_string()),
-            State::InForce {
-                detail: Some(detail),
-            } => confinement.in_force.push(format!("{step} ({detail})")),
-            State::NotInForce { reason } => confinement.missing.push(format!("{step}: {reason}")),
-        }
-    }
-    confinement
 }

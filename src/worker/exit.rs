@@ -12,6 +12,8 @@ pub(super) const SOFTWARE: u8 = 70;
 pub(super) const OSERR: u8 = 71;
 /// It may work later: the connection is gone, or the parent.
 pub(super) const TEMPFAIL: u8 = 75;
+/// A panic, as the standard library ends a program by one: the daemon starts another worker.
+pub(super) const PANIC: u8 = 101;
 /// The nodes do not fit each other, or a step of the confinement failed.
 pub(super) const CONFIG: u8 = 78;
 

@@ -25,7 +25,7 @@ mod secondary;
 mod stream;
 mod tokens;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
@@ -70,7 +70,7 @@ pub fn main() -> u8 {
     // A panic is told to the parent, which is all that is left to do.
     std::panic::set_hook(Box::new(|info| log::error!("Fault of the program: {info}")));
     let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&mut parent)));
-    let status = lived.unwrap_or(exit::SOFTWARE);
+    let status = lived.unwrap_or(exit::PANIC);
     parent.drain(Instant::now() + FAREWELL);
     status
 }
@@ -88,7 +88,7 @@ fn live(parent: &mut Parent) -> u8 {
     let lived = match start.task {
         Task::Primary { force } => primary::run(parent, &start, force),
         Task::Secondary => secondary::run(parent, &start, descriptors),
-        Task::Check(role) => check(parent, &start, role, descriptors),
+        Task::Check(role) => check(parent, &start, role),
     };
     match lived {
         Ok(status) => status,
@@ -99,15 +99,17 @@ fn live(parent: &mut Parent) -> u8 {
     }
 }
 
-/// Looks whether the role could be taken.
-fn check(
-    parent: &mut Parent,
-    start: &Start,
-    role: Role,
-    _none: Vec<OwnedFd>,
-) -> Result<u8, Failure> {
+/// Looks whether the role could be taken: the local component is what it should be, and a worker
+/// can be confined.
+fn check(parent: &mut Parent, start: &Start, role: Role) -> Result<u8, Failure> {
     let component = open_component(parent, start, role, false)?;
+    let held = [
+        (component.provider.as_fd(), confine::LOCAL_COMPONENT),
+        (parent.as_fd(), confine::CHANNEL),
+    ];
+    let confinement = confine::prepare(start, role, &held)?.seal()?;
     parent.send(FromWorker::Ready(Box::new(Ready {
+        confinement,
         datasize: component.metadata.datasize,
         extentsize: component.metadata.extentsize,
         keepdirty: component.metadata.keepdirty,

@@ -3,8 +3,11 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod census;
+mod closed;
 mod node;
 mod peers;
+mod rogues;
 
 use std::fs;
 use std::io::{Read, Write};

@@ -46,6 +46,9 @@ pub(crate) struct Node {
     pub(crate) address: &'static str,
     pub(crate) peer: &'static str,
     pub(crate) port: u16,
+    /// The daemon's program, and what starts it.
+    pub(crate) program: PathBuf,
+    pub(crate) launcher: Vec<String>,
     daemon: Option<Child>,
 }
 
@@ -86,6 +89,8 @@ impl Node {
             address,
             peer,
             port,
+            program: program("hastd"),
+            launcher: Vec::new(),
             daemon: None,
         };
         node.configure(&node.resource("test", ""));
@@ -137,7 +142,15 @@ impl Node {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(program("hastd"));
+        let mut words = self.launcher.iter();
+        let mut command = match words.next() {
+            Some(first) => {
+                let mut command = Command::new(first);
+                command.args(words).arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
         command.args(["-N", self.name, "-F", "-d", "-c"]);
         command.arg(self.path("hast.conf"));
         command
@@ -191,12 +204,17 @@ impl Node {
         }
     }
 
-    /// Runs hastctl: a command with its arguments.
-    pub(crate) fn ctl(&self, words: &[&str]) -> Output {
+    /// hastctl: a command with its arguments.
+    pub(crate) fn ctl_command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(program("hastctl"));
         command.arg(words[0]).args(["-N", self.name, "-c"]);
         command.arg(self.path("hast.conf")).args(&words[1..]);
-        command.output().unwrap()
+        command
+    }
+
+    /// Runs hastctl: a command with its arguments.
+    pub(crate) fn ctl(&self, words: &[&str]) -> Output {
+        self.ctl_command(words).output().unwrap()
     }
 
     /// Runs hastctl, which has to succeed; its output.
@@ -206,12 +224,17 @@ impl Node {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The state of a resource as JSON.
-    pub(crate) fn state(&self, name: &str) -> serde_json::Value {
+    /// What hastctl says as JSON.
+    pub(crate) fn document(&self, name: &str) -> serde_json::Value {
         let text = self.ctl_ok(&["status", "--json", name]);
         let document: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(document["version"], 1);
-        document["resources"][0].clone()
+        document
+    }
+
+    /// The state of a resource as JSON.
+    pub(crate) fn state(&self, name: &str) -> serde_json::Value {
+        self.document(name)["resources"][0].clone()
     }
 
     /// The pid of a resource's worker.

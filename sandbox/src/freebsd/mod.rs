@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 use nix::unistd::{chdir, chroot, geteuid};
-use privsep::user;
+use privsep::user::{self, User};
 
+use crate::partial::RESOLVER_FILES;
 use crate::policy::descriptors_max;
 use crate::step::{Outcome, Result, Run, SandboxError, Step};
 use crate::{Config, held};
@@ -42,7 +43,7 @@ pub(crate) fn prepare(config: &Config, run: &mut Run) -> std::result::Result<(),
             not_root()
         }
     })?;
-    run.step(Step::User, || become_user(config))?;
+    run.step(Step::User, || become_user(config.user.as_ref()))?;
     run.step(Step::Limits, || {
         let files = rlim_t::from(descriptors_max(config.kind));
         set_limit(Resource::RLIMIT_CORE, 0)?;
@@ -52,6 +53,25 @@ pub(crate) fn prepare(config: &Config, run: &mut Run) -> std::result::Result<(),
         ))))
     })?;
     run.step(Step::Rights, || rights::limit_held(config))
+}
+
+/// What the parent gives up: nothing, as FreeBSD has no part of root's privileges to give up.
+pub(crate) fn reduce_parent() -> Vec<(Step, Result)> {
+    Vec::new()
+}
+
+/// What a resolver gives up, step by step until one fails.
+pub(crate) fn reduce_resolver(
+    user: Option<&User>,
+    mut step: impl FnMut(Step, Result) -> std::result::Result<(), SandboxError>,
+) -> std::result::Result<(), SandboxError> {
+    step(Step::User, become_user(user))?;
+    let limits = set_limit(Resource::RLIMIT_CORE, 0)
+        .and_then(|()| set_limit(Resource::RLIMIT_NOFILE, rlim_t::from(RESOLVER_FILES)));
+    step(
+        Step::Limits,
+        limits.map(|()| Outcome::InForce(Some(format!("{RESOLVER_FILES} open files")))),
+    )
 }
 
 /// The last two steps, when all threads exist.
@@ -101,8 +121,8 @@ fn leave(directory: &Path) -> Result {
     }
 }
 
-fn become_user(config: &Config) -> Result {
-    match &config.user {
+fn become_user(user: Option<&User>) -> Result {
+    match user {
         Some(user) => match user::become_user(user).map_err(|error| error.to_string())? {
             user::Outcome::Dropped => Ok(Outcome::InForce(Some(user.name.clone()))),
             user::Outcome::NotRoot => not_root(),

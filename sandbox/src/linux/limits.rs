@@ -7,7 +7,11 @@ use crate::step::{Outcome, Result};
 
 /// No core dumps; no more open files than the kind may hold.
 pub(super) fn descriptors_and_cores(kind: Kind) -> Result {
-    let files = u64::from(descriptors_max(kind));
+    files_and_cores(descriptors_max(kind).into())
+}
+
+/// No core dumps, and that many open files.
+pub(super) fn files_and_cores(files: u64) -> Result {
     set(Resource::RLIMIT_CORE, 0)?;
     set(Resource::RLIMIT_NOFILE, files)?;
     Ok(Outcome::InForce(Some(format!(

@@ -18,8 +18,10 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{geteuid, gethostname, sethostname};
+use privsep::user::User;
 use privsep::{process, user};
 
+use crate::partial::{PARENT_CAPABILITIES, RESOLVER_FILES};
 use crate::policy::Kind;
 use crate::step::{Outcome, Result, Run, SandboxError, Step};
 use crate::{Config, held};
@@ -96,7 +98,7 @@ pub(crate) fn prepare(config: &Config, run: &mut Run) -> std::result::Result<(),
         }
     })?;
     run.step(Step::BoundingSet, if_root(capabilities::empty_bounding_set))?;
-    run.step(Step::User, || become_user(config))?;
+    run.step(Step::User, || become_user(config.user.as_ref()))?;
     run.step(Step::Capabilities, capabilities::drop_all)?;
     run.step(Step::NoNewPrivileges, no_new_privileges)?;
     run.step(Step::NotDumpable, not_dumpable)?;
@@ -109,6 +111,38 @@ pub(crate) fn prepare(config: &Config, run: &mut Run) -> std::result::Result<(),
     })?;
     run.step(Step::Landlock, landlock::restrict)?;
     run.step(Step::Limits, || limits::descriptors_and_cores(config.kind))
+}
+
+/// What the parent gives up.
+pub(crate) fn reduce_parent() -> Vec<(Step, Result)> {
+    let capabilities = if geteuid().is_root() {
+        capabilities::keep(PARENT_CAPABILITIES.iter().map(|(name, _)| *name))
+    } else {
+        capabilities::drop_all()
+    };
+    vec![
+        (Step::Capabilities, capabilities),
+        (Step::NotDumpable, not_dumpable()),
+    ]
+}
+
+/// What a resolver gives up, step by step until one fails.
+pub(crate) fn reduce_resolver(
+    user: Option<&User>,
+    mut step: impl FnMut(Step, Result) -> std::result::Result<(), SandboxError>,
+) -> std::result::Result<(), SandboxError> {
+    let bounding_set = if geteuid().is_root() {
+        capabilities::empty_bounding_set()
+    } else {
+        not_root()
+    };
+    step(Step::BoundingSet, bounding_set)?;
+    step(Step::User, become_user(user))?;
+    step(Step::Capabilities, capabilities::drop_all())?;
+    step(Step::NoNewPrivileges, no_new_privileges())?;
+    step(Step::NotDumpable, not_dumpable())?;
+    step(Step::Landlock, landlock::restrict_to_reading())?;
+    step(Step::Limits, limits::files_and_cores(RESOLVER_FILES.into()))
 }
 
 /// The last two steps, when all threads exist.
@@ -163,8 +197,8 @@ fn own_host_name() -> Result {
     }
 }
 
-fn become_user(config: &Config) -> Result {
-    match &config.user {
+fn become_user(user: Option<&User>) -> Result {
+    match user {
         Some(user) => match user::become_user(user).map_err(|error| error.to_string())? {
             user::Outcome::Dropped => Ok(Outcome::InForce(Some(user.name.clone()))),
             user::Outcome::NotRoot => not_root(),

@@ -105,9 +105,13 @@ pub const CALLS: &[Rule] = &[
         &[word(
             1,
             "cmd",
-            Test::OneOf(&[value("F_GETFL", 3), value("F_SETFL", 4)]),
+            Test::OneOf(&[
+                value("F_GETFD", 1),
+                value("F_GETFL", 3),
+                value("F_SETFL", 4),
+            ]),
         )],
-        "whether calls wait",
+        "whether calls wait; whether what is closed was open, in builds with assertions",
     ),
     checked(
         "accept4",

@@ -109,7 +109,7 @@ impl Listener {
         let ready = self.wait()?;
         let now = Instant::now();
         while let Some((message, descriptors)) = self.channel.try_receive()? {
-            self.obey(&message, descriptors);
+            self.obey(&message, descriptors)?;
         }
         // From the last guest on, so that places stay right when one leaves.
         for source in ready.iter().rev() {
@@ -130,18 +130,26 @@ impl Listener {
         Ok(())
     }
 
-    fn obey(&mut self, message: &ToListener, descriptors: Vec<OwnedFd>) {
+    fn obey(
+        &mut self,
+        message: &ToListener,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), ChannelError> {
         match *message {
             // Once is enough; the parent does not send it twice.
             ToListener::Start { .. } => {}
             ToListener::Listen { id } => {
-                self.sockets
-                    .extend(descriptors.into_iter().map(|socket| (id, socket)));
+                for socket in descriptors {
+                    // What is accepted inherits the limits.
+                    confine::limit_door(socket.as_fd()).map_err(ChannelError::Io)?;
+                    self.sockets.insert(id, socket);
+                }
             }
             ToListener::Forget { id } => {
                 self.sockets.remove(&id);
             }
         }
+        Ok(())
     }
 
     /// Waits until something can be done, and says what. While the parent does not take what there

@@ -1,4 +1,4 @@
-//! The child that looks up one name: it becomes an unprivileged user first.
+//! The child that looks up one name: it gives up first what no look-up needs.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -31,7 +31,7 @@ fn run() -> Result<(), String> {
         user,
         confine,
     } = order;
-    let answer = match confine::become_user(&user, confine) {
+    let answer = match confine::resolver(&user, confine) {
         Ok(()) => resolve(&host),
         Err(reason) => FromResolver::Failed(reason),
     };

@@ -10,6 +10,7 @@ use privsep::supervise::Backoff;
 
 use super::{MESSAGES_PER_ROUND, Parent};
 use crate::conf::model::{Listen, SandboxMode};
+use crate::confinement::Confinement;
 use crate::daemon::child::{Mode, Process};
 use crate::daemon::log::{DAEMON, Pass, Throttle};
 use crate::daemon::names::{Account, Lookup, Names};
@@ -49,7 +50,7 @@ pub(super) struct Doors {
     state: State,
     backoff: Backoff,
     /// The confinement of the listener, once it said so.
-    ready: Option<Ready>,
+    confinement: Option<Confinement>,
     said_ready: bool,
     /// Bounds what peers can write into the log.
     pub(super) throttle: Throttle,
@@ -76,7 +77,7 @@ impl Doors {
             pending: Vec::new(),
             state: State::Down(now),
             backoff: Backoff::default(),
-            ready: None,
+            confinement: None,
             said_ready: false,
             throttle: Throttle::new(now),
             last_id: 0,
@@ -212,6 +213,14 @@ impl Doors {
         }
     }
 
+    /// The listener's pid and confinement, once it said so.
+    pub(super) fn listener(&self) -> Option<(i32, &Confinement)> {
+        match &self.state {
+            State::Running(process) => Some((process.pid(), self.confinement.as_ref()?)),
+            State::Down(_) | State::Gone => None,
+        }
+    }
+
     /// When there is something to do.
     pub(super) fn next_deadline(&self, now: Instant) -> Option<Instant> {
         match &self.state {
@@ -329,12 +338,13 @@ impl Parent {
             return;
         }
         let demanded = self.config.sandbox == SandboxMode::Require;
-        if !ready.missing.is_empty() && !demanded {
+        let confinement = ready.confinement.sanitised();
+        if !confinement.missing.is_empty() && !demanded {
             self.log.warning(
                 DAEMON,
                 format_args!(
                     "The listener is not confined by {}.",
-                    ready.missing.join(", ")
+                    confinement.missing.join(", ")
                 ),
             );
         }
@@ -343,10 +353,10 @@ impl Parent {
             DAEMON,
             format_args!(
                 "The listener is confined by {}.",
-                ready.confinement.join(", ")
+                confinement.in_force.join(", ")
             ),
         );
-        self.doors.ready = Some(ready);
+        self.doors.confinement = Some(confinement);
     }
 
     fn listener_misbehaves(&mut self, what: &str, now: Instant) {
@@ -389,7 +399,7 @@ impl Parent {
         };
         let pid = process.pid();
         self.hear_listener(now);
-        self.doors.ready = None;
+        self.doors.confinement = None;
         if self.doors.closing {
             self.doors.state = State::Gone;
             return;

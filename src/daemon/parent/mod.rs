@@ -34,6 +34,7 @@ use super::supervisor::Supervisor;
 use super::worker::{Worker, WorkerId};
 use crate::conf::model::{self, SandboxMode};
 use crate::conf::{Config, Identity};
+use crate::confinement::Confinement;
 use crate::ipc::PeerHello;
 use crate::terms::Role;
 use crate::wire::control::ControlReply;
@@ -113,6 +114,8 @@ pub struct Parent {
     identity: Identity,
     config: Config,
     log: Log,
+    /// What the parent has given up itself.
+    confinement: Confinement,
     program: Program,
     signals: Signals,
     pidfile: Option<Pidfile>,

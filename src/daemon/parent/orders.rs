@@ -238,6 +238,7 @@ impl Parent {
         let Some(waiting) = self.waiting.remove(&id) else {
             return;
         };
+        let json = waiting.json.then(|| self.own_state()).flatten();
         let mut resources = Vec::with_capacity(waiting.slots.len());
         for slot in waiting.slots {
             resources.push(match slot {
@@ -258,6 +259,7 @@ impl Parent {
         let reply = ControlReply {
             error: None,
             resources,
+            json,
         };
         self.control.reply(id, &reply, now);
     }

@@ -15,6 +15,7 @@ use super::doors::{DoorError, Doors};
 use super::{Entry, EntryId, Parent};
 use crate::conf::model::{Address, Listen, SandboxMode};
 use crate::conf::{self, Config, Identity};
+use crate::daemon::confine;
 use crate::daemon::control::Control;
 use crate::daemon::detach::{self, Detached};
 use crate::daemon::hooks::Hooks;
@@ -100,6 +101,8 @@ pub fn start(options: Options) -> u8 {
         Ok(parent) => parent,
         Err((mut log, failure)) => return failed(&mut log, failure),
     };
+    // Whoever started the daemon finds its pid as soon as the launcher has ended.
+    parent.store_pid();
     if let Some(detached) = detached {
         parent.log.switch_to_syslog();
         if let Err(error) = detached.succeed() {
@@ -167,9 +170,10 @@ fn prepare(mut options: Options, log: &mut Log) -> Result<Prepared, Failure> {
     })
 }
 
-/// Workers could not start later: better said now.
+/// Neither workers nor the listener could start later, whatever else the administrator accepts:
+/// better said now.
 fn check_user(config: &Config) -> Result<(), Failure> {
-    if !nix::unistd::geteuid().is_root() || config.sandbox != SandboxMode::Require {
+    if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }
     match user::lookup(&config.user) {
@@ -189,11 +193,23 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         config,
         mut pidfile,
     } = prepared;
+    let mode = match config.sandbox {
+        SandboxMode::Require => sandbox::Mode::Require,
+        SandboxMode::BestEffort => sandbox::Mode::BestEffort,
+    };
     let now = Instant::now();
     let mut doors = Doors::new(now);
     let mut names = Names::default();
-    let opened = open_sockets(&config, &mut doors, &mut names);
-    let (program, signals, control) = match opened {
+    let opened = confine::parent(mode)
+        .map_err(|error| {
+            let text = format!("Unable to give up privileges: {error}.");
+            Failure::new(EX_OSERR, text)
+        })
+        .and_then(|confinement| {
+            let sockets = open_sockets(&config, &mut doors, &mut names)?;
+            Ok((confinement, sockets))
+        });
+    let (confinement, (program, signals, control)) = match opened {
         Ok(opened) => opened,
         Err(failure) => {
             if let Some(pidfile) = pidfile.take() {
@@ -207,6 +223,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         options,
         identity,
         log,
+        confinement,
         program,
         signals,
         pidfile,
@@ -305,8 +322,8 @@ fn bind(
 }
 
 impl Parent {
-    /// Says that the daemon serves.
-    fn announce(&mut self) {
+    /// Writes the pidfile.
+    fn store_pid(&mut self) {
         if let Some(pidfile) = &mut self.pidfile {
             let path = pidfile.path().display().to_string();
             match pidfile.write() {
@@ -322,6 +339,10 @@ impl Parent {
                 ),
             }
         }
+    }
+
+    /// Says that the daemon serves.
+    fn announce(&mut self) {
         self.log.info(
             DAEMON,
             format_args!("Started successfully, running protocol version {PROTOCOL_VERSION}."),

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::{EntryId, Parent};
-use crate::conf::model::Address;
+use crate::conf::model::{Address, SandboxMode};
+use crate::confinement::Confinement;
 use crate::daemon::supervisor::Kind;
 use crate::daemon::worker::{Worker, WorkerId};
 use crate::ipc;
@@ -12,6 +13,30 @@ use crate::report;
 use crate::wire::control::{ResourceStatus, Statistics, WorkerState};
 
 impl Parent {
+    /// The daemon's own processes, as JSON.
+    pub(super) fn own_state(&self) -> Option<String> {
+        let descriptors = privsep::audit::held().map_or(0, |held| held.len());
+        let own = Confinement {
+            descriptors: u32::try_from(descriptors).unwrap_or(u32::MAX),
+            ..self.confinement.clone()
+        };
+        let pid = i32::try_from(std::process::id()).unwrap_or(0);
+        let mut processes = vec![report::Process::new("parent", pid, &own)];
+        let listener = self.doors.listener();
+        processes.extend(
+            listener.map(|(pid, confinement)| report::Process::new("listener", pid, confinement)),
+        );
+        let sandbox = match self.config.sandbox {
+            SandboxMode::Require => "require",
+            SandboxMode::BestEffort => "best-effort",
+        };
+        let daemon = report::Daemon {
+            sandbox: sandbox.to_owned(),
+            processes,
+        };
+        serde_json::to_string(&daemon).ok()
+    }
+
     /// The state of a resource; workers in `silent` have not answered in time.
     pub(super) fn state_of(
         &self,
@@ -113,8 +138,11 @@ fn extend(resource: &mut report::Resource, worker: &Worker, answers: bool, now: 
     if let Some(shown) = &mut resource.worker {
         shown.answers = answers;
         if let Some(ready) = &worker.ready {
-            shown.confinement.clone_from(&ready.confinement);
-            shown.confinement_missing.clone_from(&ready.missing);
+            let confinement = &ready.confinement;
+            shown.user = Some(confinement.user.clone());
+            shown.descriptors = Some(confinement.descriptors);
+            shown.confinement.clone_from(&confinement.in_force);
+            shown.confinement_missing.clone_from(&confinement.missing);
             shown.device.clone_from(&ready.device);
         }
     }

@@ -270,10 +270,10 @@ impl Parent {
             return;
         };
         if let Some(ready) = &worker.ready
-            && !ready.missing.is_empty()
+            && !ready.confinement.missing.is_empty()
             && !demanded
         {
-            let missing = ready.missing.join(", ");
+            let missing = ready.confinement.missing.join(", ");
             self.log
                 .warning(entry.about(), format_args!("Not confined by {missing}."));
         }

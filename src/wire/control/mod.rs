@@ -7,6 +7,7 @@
 //!
 //! * `x-json` (uint8 1) in a request asks for `x-json<i>` (string) with each resource of a status
 //!   reply: the state as JSON, of which this module knows nothing else;
+//!   `x-json` (string) in such an answer is the daemon's own state;
 //! * `x-text<i>` and `x-text` (strings) say in words what `error<i>` and `error` are about;
 //! * `x-arg` (string) is the argument of a command of [`Order::Extension`].
 //!

@@ -16,6 +16,8 @@ pub struct ControlReply {
     pub error: Option<(ControlError, Option<String>)>,
     /// One per resource that was asked about.
     pub resources: Vec<ResourceReply>,
+    /// The daemon's own state as JSON, if it was asked for.
+    pub json: Option<String>,
 }
 
 impl ControlReply {
@@ -23,7 +25,7 @@ impl ControlReply {
     pub fn refusal(error: ControlError, text: Option<String>) -> ControlReply {
         ControlReply {
             error: Some((error, text)),
-            resources: Vec::new(),
+            ..ControlReply::default()
         }
     }
 }
@@ -299,6 +301,9 @@ impl ControlReply {
                 }
                 None => {}
             }
+            if let Some(json) = &self.json {
+                pairs.string("x-json", json);
+            }
             for (index, resource) in self.resources.iter().enumerate() {
                 let mut indexed = Indexed {
                     pairs,
@@ -330,12 +335,13 @@ impl ControlReply {
         if packet.data_bytes != 0 {
             return Err(ReplyError::UnexpectedData);
         }
-        let (mut error, mut text) = (None, None);
+        let (mut error, mut text, mut json) = (None, None, None);
         let mut found: BTreeMap<usize, Vec<(&[u8], Entry<'_>)>> = BTreeMap::new();
         for entry in packet.block.entries() {
             match (entry.name, split_index(entry.name)) {
                 (b"error", _) => error = error.or(Some(entry)),
                 (b"x-text", _) => text = text.or(Some(entry)),
+                (b"x-json", _) => json = json.or(Some(entry)),
                 (_, Some((stem, index))) => found.entry(index).or_default().push((stem, entry)),
                 _ => {}
             }
@@ -357,6 +363,7 @@ impl ControlReply {
         Ok(ControlReply {
             error: error.map(|error| (error, text)),
             resources,
+            json: words("x-json", json)?,
         })
     }
 }

@@ -204,8 +204,9 @@ proptest! {
     fn replies_round_trip(
         resources in prop::collection::vec(any_resource(), 0..20),
         error in prop::option::of((Just(ControlError::NO_MEMORY), prop::option::of("[a-z ]{0,9}"))),
+        json in prop::option::of("[^\0]{0,20}"),
     ) {
-        let reply = ControlReply { error, resources };
+        let reply = ControlReply { error, resources, json };
         let mut out = Vec::new();
         reply.encode(&mut out);
         let packet = Packet::parse(&out, Limits::CONTROL_REPLY).unwrap();

@@ -156,8 +156,7 @@ impl<'p> Worker<'p> {
         let clock = Clock::new();
         let now = clock.now();
         let ready = Ready {
-            confinement: confinement.in_force,
-            missing: confinement.missing,
+            confinement,
             datasize: metadata.datasize,
             extentsize: metadata.extentsize,
             keepdirty: metadata.keepdirty,
@@ -418,7 +417,14 @@ impl<'p> Worker<'p> {
         match message {
             ToWorker::Connected => {
                 if let Some(socket) = descriptors.into_iter().next() {
-                    self.peer_connected(socket);
+                    match confine::limit_peer(socket.as_fd()) {
+                        Ok(()) => self.peer_connected(socket),
+                        Err(error) => {
+                            let reason = format!("unable to limit the connection: {error}");
+                            let step = self.peer.connector.not_connected(self.now, reason);
+                            self.follow(step);
+                        }
+                    }
                 }
             }
             ToWorker::ConnectFailed { reason } => {

@@ -131,8 +131,7 @@ impl<'p> Worker<'p> {
         let clock = Clock::new();
         let now = clock.now();
         let ready = Ready {
-            confinement: confinement.in_force,
-            missing: confinement.missing,
+            confinement,
             datasize: metadata.datasize,
             extentsize: metadata.extentsize,
             keepdirty: metadata.keepdirty,
