@@ -315,7 +315,7 @@ impl Parent {
             match process.receive(now) {
                 Ok(None) => return,
                 Ok(Some((message, mut descriptors))) => match message {
-                    FromListener::Ready(ready) => self.listener_ready(*ready, now),
+                    FromListener::Ready(ready) => self.listener_ready(&ready, now),
                     FromListener::Log { level, text } => self.note_peer(level, &text, now),
                     // Nothing is accepted of a listener that has not said it is confined.
                     FromListener::Hello(_) if !self.doors.said_ready => {
@@ -332,7 +332,7 @@ impl Parent {
         }
     }
 
-    fn listener_ready(&mut self, ready: Ready, now: Instant) {
+    fn listener_ready(&mut self, ready: &Ready, now: Instant) {
         if std::mem::replace(&mut self.doors.said_ready, true) {
             self.listener_misbehaves("it was ready for a second time", now);
             return;
