@@ -395,6 +395,8 @@ where
         deadline: Option<Instant>,
     ) -> Result<(), ChannelError> {
         match self.flush() {
+            // The socket took all of it since the caller looked: there is nothing to wait for.
+            Ok(true) if events.is_empty() => return Ok(()),
             Ok(true) => {}
             Ok(false) => events |= PollFlags::POLLOUT,
             // Its last messages are still to be received, and the end shows when polled for.
