@@ -159,6 +159,12 @@ impl Primary {
         {
             return Err(LostReason::NoGoodCopy);
         }
+        // Without the local disk only the very copy that was complete can be served from: not one
+        // that was made anew since, and waits for the data.
+        let waits_for_data = hello.virgin || map.iter().any(|&byte| byte != 0);
+        if !self.local.is_attached() && hello.syncsrc == SyncSource::Primary && waits_for_data {
+            return Err(LostReason::NoGoodCopy);
+        }
         Ok(())
     }
 
