@@ -97,11 +97,8 @@ impl Primary {
             ..peer
         };
         self.agreed = (hello.remotecnt, hello.localcnt);
-        if hello.virgin && self.meta.localcnt == 0 {
-            // The secondary is new: only we have the data, until it is synchronised.
-            self.meta.localcnt = 1;
-            self.link_meta = self.change_meta();
-            out.push(PrimaryAction::Notice(Notice::LocalcntBumped(1)));
+        if hello.syncsrc == SyncSource::Primary {
+            self.renew_counters(hello, out);
         }
         if self.bumped.is_none() && self.meta.localcnt > hello.remotecnt {
             self.bumped = Some(self.meta_version());
@@ -121,6 +118,25 @@ impl Primary {
         }
         self.change_link(LinkEvent::Hello);
         self.advance_link(out);
+    }
+
+    /// Takes note of a secondary whose counters are not those that we knew: it is new, or was made
+    /// anew. Only we have the data, until it is synchronised; and should it be promoted before and
+    /// count again from where it is now, that count must not be taken for the old one.
+    fn renew_counters(&mut self, hello: &SecondaryHello, out: &mut Out) {
+        let known = (self.meta.localcnt, self.meta.remotecnt);
+        if hello.virgin || hello.localcnt != self.meta.remotecnt {
+            self.meta.remotecnt = hello.localcnt;
+            self.meta.localcnt = known.0.max(hello.remotecnt.saturating_add(1));
+        }
+        if (self.meta.localcnt, self.meta.remotecnt) != known {
+            self.link_meta = self.change_meta();
+        }
+        if self.meta.localcnt != known.0 {
+            out.push(PrimaryAction::Notice(Notice::LocalcntBumped(
+                self.meta.localcnt,
+            )));
+        }
     }
 
     /// Whether a cluster can be formed with a secondary that says this.
