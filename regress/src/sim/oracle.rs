@@ -260,7 +260,7 @@ impl Oracle {
                 if fua {
                     raise(&mut peer.durable[s], invoked);
                 }
-                if !local {
+                if !reach.local {
                     raise(&mut peer.alone[s], invoked);
                 }
             } else if !reach.on_its_way && !reach.remote {
@@ -562,13 +562,9 @@ impl Oracle {
             (one, zero)
         };
         if target == primary {
-            // What the device shows changes to the peer's content.
-            for (s, &cell) in truth.iter().enumerate() {
-                if cell != own.base[s] {
-                    own.base[s] = cell;
-                    own.base_at[s] = at;
-                }
-            }
+            // What the device shows changes to the peer's content, whatever it was before.
+            own.base.copy_from_slice(truth);
+            own.base_at.fill(at);
         }
         let (source, sink) = if target == primary {
             (&*peer, &mut *own)

@@ -439,9 +439,14 @@ impl Primary {
         let req = self.requests.at(slot);
         let app = req.app;
         let Err(error) = result else {
-            req.local = Half::Done;
-            self.answer(slot, Ok(()), out);
-            self.finish(slot, out);
+            req.local = Half::Idle;
+            if matches!(self.read_source(&app), Source::Local) {
+                self.answer(slot, Ok(()), out);
+                self.finish(slot, out);
+            } else {
+                // Meanwhile it turned out that the peer's copy is the better one.
+                self.begin_read(slot, out);
+            }
             return;
         };
         req.local = Half::Failed(error);
