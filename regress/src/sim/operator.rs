@@ -105,7 +105,14 @@ impl World {
         self.operator.patience += 1;
         if self.operator.patience > 2 {
             self.operator.patience = 0;
-            self.operator.recreate = Some(1 - intended);
+            // A node whose disk was given up has nothing to offer, whatever its role.
+            let loser = if self.nodes[intended].detached {
+                intended
+            } else {
+                1 - intended
+            };
+            self.operator.recreate = Some(loser);
+            self.operator.intended = 1 - loser;
             self.nodes[intended].last_lost = None;
         }
     }
