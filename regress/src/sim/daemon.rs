@@ -419,7 +419,7 @@ impl World {
         let this = &self.nodes[node];
         if this.life == life && this.role == Role::Primary && matches!(this.worker, Worker::None) {
             self.start_primary(node);
-        } else if this.role != Role::Primary {
+        } else if this.role != Role::Primary && matches!(this.worker, Worker::None) {
             self.orphan_requests(node, false);
         }
     }

@@ -106,7 +106,11 @@ impl World {
         if self.operator.patience > 2 {
             self.operator.patience = 0;
             // A node whose disk was given up has nothing to offer, whatever its role.
-            let loser = if self.nodes[intended].detached {
+            let given_up = |node: &super::node::Node| {
+                node.detached || node.disk.view.meta.inconsistent || node.disk.health.dead
+            };
+            let [ours, theirs] = [intended, 1 - intended].map(|n| given_up(&self.nodes[n]));
+            let loser = if self.nodes[intended].detached || ours && !theirs {
                 intended
             } else {
                 1 - intended
