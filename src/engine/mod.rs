@@ -20,6 +20,7 @@ pub mod primary;
 pub mod ranges;
 pub mod secondary;
 pub mod states;
+pub mod statistics;
 
 /// The result of a flush, where a disk that cannot flush counts as one without a volatile cache.
 fn flushed(result: Result<(), crate::terms::Errno>) -> Result<(), crate::terms::Errno> {

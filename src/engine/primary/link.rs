@@ -15,7 +15,7 @@ impl Primary {
         if self.link != Link::Down {
             self.lost(LostReason::Broken, out);
         }
-        if !self.has_not_stopped() {
+        if !self.is_running() {
             out.push(PrimaryAction::Disconnect(LostReason::Asked));
             return;
         }

@@ -55,6 +55,7 @@ use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Link, LinkEvent, Local, LocalEvent, Sync};
+use super::statistics::Statistics;
 use crate::disk::layout::Metadata;
 use crate::terms::{Errno, Role};
 
@@ -84,29 +85,6 @@ pub struct PrimaryConfig {
     pub requests_max: usize,
     /// How to be wrong, for tests.
     pub mutant: Option<Mutant>,
-}
-
-/// Counters for the operator.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Statistics {
-    /// Reads of the application.
-    pub reads: u64,
-    /// Writes, those of zeros included.
-    pub writes: u64,
-    /// Deletes.
-    pub deletes: u64,
-    /// Flushes.
-    pub flushes: u64,
-    /// Writes to the bitmap on disk.
-    pub map_updates: u64,
-    /// Local reads that failed.
-    pub read_errors: u64,
-    /// Local writes that failed.
-    pub write_errors: u64,
-    /// Local deletes that failed.
-    pub delete_errors: u64,
-    /// Local flushes that failed.
-    pub flush_errors: u64,
 }
 
 /// The state of a primary, for the operator and for tests.
@@ -368,7 +346,7 @@ impl Primary {
                     consider(self.clean.next);
                 }
                 let due = self.copier.due(self.parameters.sync_rate);
-                if let (Some(time), true) = (due, attached && self.has_not_stopped()) {
+                if let (Some(time), true) = (due, attached && self.is_running()) {
                     consider(time);
                 }
             }
@@ -398,7 +376,7 @@ impl Primary {
         }
     }
 
-    fn has_not_stopped(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.stop == Stop::Running
     }
 
@@ -442,15 +420,7 @@ impl Primary {
 
     /// Counts and tells a local failure.
     fn local_error(&mut self, op: FailedOp, offset: u64, length: u64, error: Errno, out: &mut Out) {
-        let counter = match op {
-            FailedOp::Read | FailedOp::SyncRead => &mut self.statistics.read_errors,
-            FailedOp::Delete => &mut self.statistics.delete_errors,
-            FailedOp::Flush => &mut self.statistics.flush_errors,
-            FailedOp::Write | FailedOp::SyncWrite | FailedOp::Map | FailedOp::Metadata => {
-                &mut self.statistics.write_errors
-            }
-        };
-        *counter += 1;
+        self.statistics.count_failure(op);
         out.push(PrimaryAction::Notice(Notice::LocalError {
             op,
             offset,

@@ -179,7 +179,7 @@ impl Copier {
 
 impl Primary {
     pub(super) fn pump_sync(&mut self, out: &mut Out) {
-        if self.link != Link::Up || !self.local.is_attached() || !self.has_not_stopped() {
+        if self.link != Link::Up || !self.local.is_attached() || !self.is_running() {
             return;
         }
         let differs = (self.meta.localcnt, self.meta.remotecnt) != self.agreed;

@@ -34,6 +34,7 @@ use super::flushed;
 use super::mutant::{Broken, Mutant};
 use super::ranges::Ranges;
 use super::states::{Session, SessionEvent};
+use super::statistics::Statistics;
 use crate::disk::layout::Metadata;
 use crate::terms::{Errno, Role};
 
@@ -74,7 +75,7 @@ pub struct SecondaryStatus {
     /// Whether the copy is known to be unusable.
     pub inconsistent: bool,
     /// What was done so far.
-    pub statistics: super::primary::Statistics,
+    pub statistics: Statistics,
 }
 
 /// Something to be recorded on disk, one thing at a time: the bitmap, then the metadata.
@@ -142,7 +143,7 @@ pub struct Secondary {
     barriers: BTreeSet<u64>,
     /// Writes that wait for an earlier flush.
     held: Vec<u32>,
-    statistics: super::primary::Statistics,
+    statistics: Statistics,
 }
 
 type Out = Vec<SecondaryAction>;
@@ -184,7 +185,7 @@ impl Secondary {
             flushes: VecDeque::new(),
             barriers: BTreeSet::new(),
             held: Vec::new(),
-            statistics: super::primary::Statistics::default(),
+            statistics: Statistics::default(),
         }
     }
 
@@ -309,15 +310,7 @@ impl Secondary {
     }
 
     fn local_error(&mut self, op: FailedOp, offset: u64, length: u64, error: Errno, out: &mut Out) {
-        let counter = match op {
-            FailedOp::Read | FailedOp::SyncRead => &mut self.statistics.read_errors,
-            FailedOp::Delete => &mut self.statistics.delete_errors,
-            FailedOp::Flush => &mut self.statistics.flush_errors,
-            FailedOp::Write | FailedOp::SyncWrite | FailedOp::Map | FailedOp::Metadata => {
-                &mut self.statistics.write_errors
-            }
-        };
-        *counter += 1;
+        self.statistics.count_failure(op);
         out.push(SecondaryAction::Notice(Notice::LocalError {
             op,
             offset,
