@@ -174,6 +174,8 @@ fn compare(old: &Resource, new: &Resource) -> ResourceChange {
         compression,
         timeout_s,
         exec,
+        fence,
+        fence_timeout_s,
         metaflush,
         syncrate,
     } = new;
@@ -188,6 +190,8 @@ fn compare(old: &Resource, new: &Resource) -> ResourceChange {
         && *compression == old.compression
         && *timeout_s == old.timeout_s
         && *exec == old.exec
+        && *fence == old.fence
+        && *fence_timeout_s == old.fence_timeout_s
         && *metaflush == old.metaflush
         && *syncrate == old.syncrate;
     if same {
@@ -278,6 +282,8 @@ mod tests {
             change_of(|resource| resource.compression = Compression::Lzf),
             change_of(|resource| resource.timeout_s = 7),
             change_of(|resource| resource.exec = Some("/x".into())),
+            change_of(|resource| resource.fence = Some("/x".into())),
+            change_of(|resource| resource.fence_timeout_s = 7),
             change_of(|resource| resource.metaflush = false),
             change_of(|resource| resource.syncrate = std::num::NonZeroU64::new(1)),
         ] {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
-use super::model::SandboxMode;
+use super::model::{FENCE_TIMEOUT_MAX_S, SandboxMode};
 use crate::terms::{Checksum, Compression, RESOURCE_NAME_MAX_BYTES, Replication};
 
 /// Bytes of the file.
@@ -31,6 +31,8 @@ pub(super) enum Keyword {
     Compression,
     Timeout,
     Exec,
+    Fence,
+    Fencetimeout,
     Metaflush,
     Syncrate,
     Name,
@@ -42,7 +44,7 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    pub(super) const ALL: [Keyword; 19] = [
+    pub(super) const ALL: [Keyword; 21] = [
         Keyword::Control,
         Keyword::Pidfile,
         Keyword::Listen,
@@ -54,6 +56,8 @@ impl Keyword {
         Keyword::Compression,
         Keyword::Timeout,
         Keyword::Exec,
+        Keyword::Fence,
+        Keyword::Fencetimeout,
         Keyword::Metaflush,
         Keyword::Syncrate,
         Keyword::Name,
@@ -77,6 +81,8 @@ impl Keyword {
             Keyword::Compression => "compression",
             Keyword::Timeout => "timeout",
             Keyword::Exec => "exec",
+            Keyword::Fence => "fence",
+            Keyword::Fencetimeout => "fencetimeout",
             Keyword::Metaflush => "metaflush",
             Keyword::Syncrate => "syncrate",
             Keyword::Name => "name",
@@ -106,7 +112,8 @@ impl Keyword {
             Keyword::Replication => "memsync, fullsync or async",
             Keyword::Checksum => "none, crc32 or sha256",
             Keyword::Compression => "none, hole or lzf",
-            Keyword::Timeout => "a number of seconds",
+            Keyword::Fence => "a path or none",
+            Keyword::Timeout | Keyword::Fencetimeout => "a number of seconds",
             Keyword::Metaflush => "on or off",
             Keyword::Syncrate => "bytes per second with a suffix k, M or G, or unlimited",
             Keyword::Name => "the name of a provider",
@@ -140,6 +147,8 @@ impl Level {
                     | K::Compression
                     | K::Timeout
                     | K::Exec
+                    | K::Fence
+                    | K::Fencetimeout
                     | K::Metaflush
                     | K::Syncrate
                     | K::Name
@@ -184,6 +193,9 @@ pub(super) struct Settings {
     pub(super) compression: Option<Compression>,
     pub(super) timeout_s: Option<u32>,
     pub(super) exec: Option<PathBuf>,
+    /// `Some(None)` is `none`.
+    pub(super) fence: Option<Option<PathBuf>>,
+    pub(super) fence_timeout_s: Option<u32>,
     pub(super) metaflush: Option<bool>,
     /// `Some(None)` is `unlimited`.
     pub(super) syncrate: Option<Option<NonZeroU64>>,
@@ -259,6 +271,9 @@ impl Settings {
             }
             Keyword::Timeout => self.timeout_s = Some(timeout(text)?),
             Keyword::Exec => self.exec = Some(path(keyword, text)?),
+            Keyword::Fence if text == "none" => self.fence = Some(None),
+            Keyword::Fence => self.fence = Some(Some(path(keyword, text)?)),
+            Keyword::Fencetimeout => self.fence_timeout_s = Some(fence_timeout(text)?),
             Keyword::Metaflush => {
                 let name = |on| if on { "on" } else { "off" };
                 self.metaflush = Some(word(keyword, text, [true, false], name)?);
@@ -386,6 +401,16 @@ fn timeout(text: &str) -> Result<u32, Fault> {
         .ok()
         .filter(|seconds| i32::try_from(*seconds).is_ok())
         .ok_or_else(|| Fault::Said("Timeout is too large.".to_owned(), RANGE))
+}
+
+/// Bounded by the patience of hastctl, which waits for the answer.
+fn fence_timeout(text: &str) -> Result<u32, Fault> {
+    let seconds = timeout(text)?;
+    if seconds > FENCE_TIMEOUT_MAX_S {
+        let expected = "a number of seconds, from 1 to 300";
+        return Err(Fault::Said("Timeout is too large.".to_owned(), expected));
+    }
+    Ok(seconds)
 }
 
 /// Bytes per second; suffixes are powers of 1024.

@@ -16,6 +16,11 @@ pub const DEFAULT_PIDFILE: &str = "/var/run/hastd.pid";
 pub const DEFAULT_PORT: u16 = 8457;
 /// Seconds until a silent peer counts as gone, unless `timeout` says otherwise.
 pub const DEFAULT_TIMEOUT_S: u32 = 20;
+/// Seconds that a fencing program may take, unless `fencetimeout` says otherwise: room for a power
+/// switch that is slow to answer.
+pub const DEFAULT_FENCE_TIMEOUT_S: u32 = 60;
+/// Seconds that it may be given at most.
+pub const FENCE_TIMEOUT_MAX_S: u32 = 300;
 /// The directory of the device sockets, unless `devices` says otherwise.
 pub const DEFAULT_DEVICES: &str = "/var/run/hast";
 /// The account that workers run as, unless `user` says otherwise.
@@ -141,6 +146,10 @@ pub struct Resource {
     pub timeout_s: u32,
     /// Program to run at events.
     pub exec: Option<PathBuf>,
+    /// Program that must agree before this node becomes primary. Ours, not the original's.
+    pub fence: Option<PathBuf>,
+    /// Seconds that it may take, 1..=[`FENCE_TIMEOUT_MAX_S`].
+    pub fence_timeout_s: u32,
     /// Whether metadata writes are flushed.
     pub metaflush: bool,
     /// Bytes per second at most that synchronisation moves; `None` for no limit. Ours, not the
@@ -163,6 +172,8 @@ impl Resource {
             compression: Compression::Hole,
             timeout_s: DEFAULT_TIMEOUT_S,
             exec: None,
+            fence: None,
+            fence_timeout_s: DEFAULT_FENCE_TIMEOUT_S,
             metaflush: true,
             syncrate: None,
         }

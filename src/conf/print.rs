@@ -53,6 +53,10 @@ fn write_resource(text: &mut String, resource: &Resource, node: &str) -> std::fm
     if let Some(exec) = &resource.exec {
         writeln!(text, "\texec {}", quoted_path(exec))?;
     }
+    if let Some(fence) = &resource.fence {
+        writeln!(text, "\tfence {}", quoted_path(fence))?;
+        writeln!(text, "\tfencetimeout {}", resource.fence_timeout_s)?;
+    }
     let metaflush = if resource.metaflush { "on" } else { "off" };
     writeln!(text, "\tmetaflush {metaflush}")?;
     writeln!(text, "\tsyncrate {}", rate(resource.syncrate))?;
@@ -83,6 +87,11 @@ fn remote(resource: &Resource) -> String {
         .remote
         .as_ref()
         .map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+/// Of no interest where nobody is asked.
+fn fence_timeout(resource: &Resource) -> Option<u32> {
+    resource.fence.is_some().then_some(resource.fence_timeout_s)
 }
 
 /// With the largest suffix that loses nothing.
@@ -184,6 +193,9 @@ struct JsonResource<'a> {
     /// Seconds.
     timeout: u32,
     exec: Option<&'a Path>,
+    fence: Option<&'a Path>,
+    /// Seconds; null where there is no such program.
+    fencetimeout: Option<u32>,
     metaflush: bool,
     /// Bytes per second; null where there is no limit.
     syncrate: Option<NonZeroU64>,
@@ -201,6 +213,8 @@ fn json_resource(resource: &Resource) -> JsonResource<'_> {
         compression: resource.compression,
         timeout: resource.timeout_s,
         exec: resource.exec.as_deref(),
+        fence: resource.fence.as_deref(),
+        fencetimeout: fence_timeout(resource),
         metaflush: resource.metaflush,
         syncrate: resource.syncrate,
     }
@@ -228,6 +242,10 @@ struct ResourceOut<'a> {
     timeout: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     exec: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fence: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fencetimeout: Option<u32>,
     metaflush: bool,
     syncrate: String,
     on: Map<'a, NodeOut>,
@@ -249,6 +267,8 @@ fn section<'a>(resource: &'a Resource, on: Map<'a, NodeOut>) -> ResourceOut<'a> 
         compression: resource.compression,
         timeout: resource.timeout_s,
         exec: resource.exec.as_deref(),
+        fence: resource.fence.as_deref(),
+        fencetimeout: fence_timeout(resource),
         metaflush: resource.metaflush,
         syncrate: rate(resource.syncrate),
         on,

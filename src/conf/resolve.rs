@@ -127,6 +127,13 @@ fn resolve_resource(
     resolved.remote = node.remote?;
     resolved.source = node.source;
     resolved.exec = settings.exec.or_else(|| global.exec.clone());
+    resolved.fence = settings
+        .fence
+        .or_else(|| global.fence.clone())
+        .unwrap_or_default();
+    if let Some(timeout_s) = settings.fence_timeout_s.or(global.fence_timeout_s) {
+        resolved.fence_timeout_s = timeout_s;
+    }
     if let Some(provname) = node.provname.or(settings.provname) {
         resolved.provname = provname;
     }

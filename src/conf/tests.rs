@@ -6,7 +6,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::model::{Address, Family, Listen, Resource, SandboxMode};
+use super::model::{Address, DEFAULT_FENCE_TIMEOUT_S, Family, Listen, Resource, SandboxMode};
 use super::{Config, Error, Format, Identity, parse_str, print};
 use crate::terms::{Checksum, Compression, Replication};
 
@@ -113,6 +113,11 @@ fn a_timeout_that_does_not_fit_is_refused() {
         ["Timeout is too large."]
     );
     assert!(conf("timeout 2147483647\n").is_ok());
+    assert_eq!(
+        messages(conf("fencetimeout 301\n")),
+        ["Timeout is too large."]
+    );
+    assert!(conf("fencetimeout 300\n").is_ok());
 }
 
 #[test]
@@ -279,16 +284,16 @@ fn names_that_would_leave_dev_hast_are_refused() {
 fn node_section_wins_over_resource_over_global_over_default() {
     let text = "
         replication async checksum crc32 compression lzf timeout 5 exec /g metaflush off
-        syncrate 1k control /g
+        syncrate 1k control /g fence /gf fencetimeout 9
         on nodea { control /n devices /n/d listen nodea:1 }
         on nodeb { control /b pidfile /b listen nodeb:1 }
         listen g:1
         resource a {
             replication fullsync name p local /r metaflush on syncrate 3M
-            on nodea { remote x local /n name q metaflush off source s }
+            fence none on nodea { remote x local /n name q metaflush off source s }
             on nodeb { remote y local /b }
         }
-        resource b { timeout 6 exec /r checksum sha256 compression none local /r
+        resource b { timeout 6 exec /r fence /f checksum sha256 compression none local /r
             on nodea { remote none } }
         user daemon devices /d sandbox best-effort
     ";
@@ -311,6 +316,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         compression: Compression::Lzf,
         timeout_s: 5,
         exec: Some("/g".into()),
+        fence_timeout_s: 9,
         metaflush: false,
         syncrate: NonZeroU64::new(3 << 20),
         ..Resource::with_defaults("a", "/n")
@@ -321,6 +327,8 @@ fn node_section_wins_over_resource_over_global_over_default() {
         compression: Compression::None,
         timeout_s: 6,
         exec: Some("/r".into()),
+        fence: Some("/f".into()),
+        fence_timeout_s: 9,
         metaflush: false,
         syncrate: NonZeroU64::new(1 << 10),
         ..Resource::with_defaults("b", "/r")
@@ -464,9 +472,18 @@ fn resource() -> impl Strategy<Value = Resource> {
             proptest::option::of(text()),
             any::<bool>(),
             rate,
+            proptest::option::of((
+                text().prop_filter("a word", |text| text != "none"),
+                1..=300_u32,
+            )),
         ),
     )
         .prop_map(|(names, peers, modes, others)| Resource {
+            fence: others.4.clone().map(|(path, _)| path.into()),
+            // Printed only where somebody is asked.
+            fence_timeout_s: others
+                .4
+                .map_or(DEFAULT_FENCE_TIMEOUT_S, |(_, seconds)| seconds),
             name: names.0,
             provname: names.1,
             local: names.2.into(),
@@ -603,6 +620,7 @@ fn the_samples_are_right_and_say_the_same() {
     assert_ne!(all, config, "nothing was commented out");
     let mut expected = config;
     expected.resources[0].exec = Some("/usr/local/libexec/hast-event".into());
+    expected.resources[0].fence = Some("/usr/local/libexec/hast-fence".into());
     assert_eq!(all, expected);
 }
 

@@ -151,9 +151,14 @@ fn single(settings: &mut Settings, keyword: Keyword, value: &Value<'_>, sink: &m
 /// The value as hast.conf would write it.
 fn text_of(keyword: Keyword, value: &DeValue<'_>) -> Result<String, Fault> {
     match (keyword, value) {
-        (Keyword::Timeout | Keyword::Syncrate, DeValue::Integer(number)) => decimal(number),
+        (
+            Keyword::Timeout | Keyword::Fencetimeout | Keyword::Syncrate,
+            DeValue::Integer(number),
+        ) => decimal(number),
         (Keyword::Metaflush, DeValue::Boolean(on)) => Ok(if *on { "on" } else { "off" }.to_owned()),
-        (Keyword::Timeout, _) => Err(Fault::Syntax("not a number", "a number of seconds")),
+        (Keyword::Timeout | Keyword::Fencetimeout, _) => {
+            Err(Fault::Syntax("not a number", keyword.argument()))
+        }
         (Keyword::Metaflush, _) => Err(Fault::Syntax("not a truth value", "true or false")),
         (_, DeValue::String(text)) => Ok(text.to_string()),
         (Keyword::Listen, _) => Err(Fault::Syntax(

@@ -5,7 +5,6 @@
 //! what waits too long a queue is dropped with a message.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -35,14 +34,19 @@ pub const fn event_name(event: Event) -> &'static str {
     }
 }
 
+/// What is to be run.
 #[derive(Debug)]
-struct Order {
+pub(super) struct Order {
     program: PathBuf,
     arguments: Vec<String>,
 }
 
 impl Order {
-    fn text(&self) -> String {
+    pub(super) fn new(program: PathBuf, arguments: Vec<String>) -> Order {
+        Order { program, arguments }
+    }
+
+    pub(super) fn text(&self) -> String {
         let mut text = self.program.display().to_string();
         for argument in &self.arguments {
             text.push(' ');
@@ -70,7 +74,7 @@ pub struct Hooks {
 impl Hooks {
     /// Runs a hook, or lets it wait for its turn.
     pub fn run(&mut self, program: PathBuf, arguments: Vec<String>, log: &mut Log, now: Instant) {
-        let order = Order { program, arguments };
+        let order = Order::new(program, arguments);
         if self.queue.len() >= QUEUE_MAX {
             log.error(
                 DAEMON,
@@ -85,13 +89,23 @@ impl Hooks {
         self.start_waiting(log, now);
     }
 
+    /// Waits for the end of a program that was started elsewhere.
+    pub fn adopt(&mut self, child: Child, text: String, now: Instant) {
+        self.running.push(Running {
+            child,
+            text,
+            since: now,
+            reported: now,
+        });
+    }
+
     fn start_waiting(&mut self, log: &mut Log, now: Instant) {
         while self.running.len() < RUNNING_MAX {
             let Some(order) = self.queue.pop_front() else {
                 return;
             };
             let text = order.text();
-            match start(&order, log.is_streams()) {
+            match command(&order, log.is_streams()).spawn() {
                 Ok(child) => {
                     log.debug(1, DAEMON, format_args!("Executing hook: {text}."));
                     self.running.push(Running {
@@ -158,7 +172,7 @@ impl Hooks {
 }
 
 /// Every descriptor of this process but 0 to 2 is closed on exec.
-fn start(order: &Order, inherit_output: bool) -> io::Result<Child> {
+pub(super) fn command(order: &Order, inherit_output: bool) -> Command {
     let output = || {
         if inherit_output {
             Stdio::inherit()
@@ -166,12 +180,13 @@ fn start(order: &Order, inherit_output: bool) -> io::Result<Child> {
             Stdio::null()
         }
     };
-    Command::new(&order.program)
+    let mut command = Command::new(&order.program);
+    command
         .args(&order.arguments)
         .stdin(Stdio::null())
         .stdout(output())
-        .stderr(output())
-        .spawn()
+        .stderr(output());
+    command
 }
 
 fn report_end(log: &mut Log, pid: u32, status: ExitStatus, text: &str) {

@@ -15,8 +15,8 @@ mod confine;
 pub mod connect;
 pub mod control;
 mod detach;
+pub mod fence;
 pub mod hooks;
-
 pub mod listener;
 pub mod log;
 pub mod names;

@@ -5,6 +5,7 @@
 mod clients;
 mod disks;
 mod failover;
+mod fence;
 mod hostile;
 mod kills;
 mod link;

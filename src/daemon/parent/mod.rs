@@ -9,6 +9,7 @@
 mod doors;
 mod orders;
 mod peers;
+mod promotion;
 mod reload;
 mod start;
 mod state;
@@ -40,6 +41,7 @@ use crate::terms::Role;
 use crate::wire::control::ControlReply;
 use doors::Doors;
 use orders::Waiting;
+use promotion::Promotion;
 
 pub use start::start;
 
@@ -127,6 +129,8 @@ pub struct Parent {
     connecting: BTreeMap<WorkerId, Connecting>,
     names: Names,
     hooks: Hooks,
+    /// Resources that are to become primary when their fencing program agrees.
+    promotions: BTreeMap<EntryId, Promotion>,
     last_id: u64,
     ending: bool,
 }
@@ -190,6 +194,7 @@ impl Parent {
         self.names.tick(&self.program, &account, now);
         self.tick_doors(now);
         self.tick_workers(now);
+        self.tick_promotions(now);
         self.hooks.tick(&mut self.log, now);
         self.control.tick(now);
         self.tick_orders(now);
@@ -267,6 +272,7 @@ impl Parent {
             .filter_map(|(_, worker)| worker.process.next_deadline(now));
         let connecting = self.connecting.values().map(Connecting::next_deadline);
         let waiting = self.waiting.values().filter_map(Waiting::deadline);
+        let promotions = self.promotions.values().map(Promotion::deadline);
         let others = [
             self.control.next_deadline(),
             self.doors.next_deadline(now),
@@ -277,6 +283,7 @@ impl Parent {
             .chain(workers)
             .chain(connecting)
             .chain(waiting)
+            .chain(promotions)
             .chain(others.into_iter().flatten())
             .min()
     }
@@ -323,6 +330,7 @@ impl Parent {
         }
         let ids: Vec<EntryId> = self.entries.iter().map(|entry| entry.id).collect();
         for id in ids {
+            self.take_back_promotion(id, "The daemon is ending.", now);
             self.with_supervisor(id, now, |supervisor| {
                 supervisor.close("The daemon is ending.", now)
             });

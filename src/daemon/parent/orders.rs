@@ -17,10 +17,6 @@ use crate::wire::control::{
 /// up for no longer.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
 
-/// How long a change of role may take beyond the resource's timeout, for which a primary waits for
-/// a peer that is primary still.
-const ROLE_PATIENCE: Duration = Duration::from_secs(15);
-
 /// FreeBSD's EIO: the error number of a role that could not be taken.
 const ROLE_NOT_TAKEN: i16 = 5;
 
@@ -135,11 +131,7 @@ impl Parent {
         };
         self.waiting.insert(id, waiting);
         for (entry, ticket) in orders {
-            let timeout_s = self.entry(entry).map_or(0, |entry| entry.conf.timeout_s);
-            let deadline = now + ROLE_PATIENCE + Duration::from_secs(timeout_s.into());
-            self.with_supervisor(entry, now, |supervisor| {
-                supervisor.set_role(role, ticket, now, deadline)
-            });
+            self.order_role(entry, role, ticket, now);
         }
         self.answer_if_complete(id, now);
     }

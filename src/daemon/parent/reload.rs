@@ -164,6 +164,7 @@ impl Parent {
     }
 
     fn remove_resource(&mut self, id: EntryId, now: Instant) {
+        self.take_back_promotion(id, "The resource is not configured any more.", now);
         self.with_supervisor(id, now, |supervisor| supervisor.leave(now));
         if let Some(entry) = self.entry(id) {
             entry.removed = true;

@@ -235,6 +235,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         connecting: std::collections::BTreeMap::new(),
         names,
         hooks: Hooks::default(),
+        promotions: std::collections::BTreeMap::new(),
         last_id: 0,
         ending: false,
         config,
