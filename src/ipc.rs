@@ -12,7 +12,7 @@ use privsep::channel::{Message, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::confinement::Confinement;
-use crate::terms::{Checksum, Compression, Replication, Role};
+use crate::terms::{Checksum, Compression, Replication, Role, SyncRate};
 
 /// The parent and a worker.
 pub const WORKER_PROTOCOL: Protocol = Protocol { id: 1, version: 1 };
@@ -105,8 +105,10 @@ pub struct Settings {
     pub timeout_s: u32,
     /// Whether metadata writes are flushed.
     pub metaflush: bool,
-    /// Bytes per second of a synchronisation at most.
-    pub sync_rate: Option<u64>,
+    /// How fast a synchronisation may go.
+    pub sync_rate: SyncRate,
+    /// Whether a synchronisation rests.
+    pub sync_paused: bool,
 }
 
 /// From the parent to a worker.
@@ -130,8 +132,6 @@ pub enum ToWorker {
         /// The peer's address as configured, for messages.
         peer_address: String,
     },
-    /// Let the synchronisation rest, or go on.
-    PauseSync(bool),
     /// Answer with `Status`.
     Status,
     /// End in an orderly way.
@@ -260,6 +260,8 @@ pub struct SyncStatus {
     pub left_bytes: u64,
     /// Bytes per second, lately.
     pub rate: u64,
+    /// Bytes per second that are allowed now, if there is a limit.
+    pub limit: Option<u64>,
     /// Seconds that it will take at this rate.
     pub eta_s: Option<u64>,
 }

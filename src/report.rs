@@ -103,6 +103,9 @@ pub struct Resource {
     /// How many extents stay dirty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keepdirty: Option<u32>,
+    /// What an administrator has ordered; absent where the daemon does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orders: Option<Orders>,
     /// The synchronisation under way, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synchronisation: Option<Synchronisation>,
@@ -130,6 +133,17 @@ pub struct Configuration {
     pub compression: Option<String>,
 }
 
+/// What an administrator has ordered with hastctl, beyond the role.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Orders {
+    /// Synchronisations rest.
+    pub sync_paused: bool,
+    /// How fast they may go, as in hast.conf.
+    pub sync_rate: String,
+    /// Whether that was ordered, and is not what hast.conf says.
+    pub sync_rate_ordered: bool,
+}
+
 /// A synchronisation under way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Synchronisation {
@@ -143,6 +157,9 @@ pub struct Synchronisation {
     pub left_bytes: u64,
     /// Bytes per second, lately.
     pub bytes_per_second: u64,
+    /// Bytes per second that are allowed now; absent without a limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_bytes_per_second: Option<u64>,
     /// Seconds that it will take at this rate; absent if that cannot be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eta_seconds: Option<u64>,
@@ -281,6 +298,7 @@ impl Resource {
             total_bytes: sync.total_bytes,
             left_bytes: sync.left_bytes,
             bytes_per_second: sync.rate,
+            limit_bytes_per_second: sync.limit,
             eta_seconds: sync.eta_s,
         });
     }

@@ -1,5 +1,8 @@
 //! The words that every part of the program shares: roles, replication modes, error numbers.
 
+use std::fmt;
+use std::num::NonZeroU64;
+
 use serde::{Deserialize, Serialize};
 
 /// Length of a resource's name at most, in bytes (the original's `NAME_MAX` less its NUL).
@@ -64,6 +67,60 @@ impl Replication {
             Replication::Fullsync => "fullsync",
             Replication::Memsync => "memsync",
             Replication::Async => "async",
+        }
+    }
+}
+
+/// How fast a synchronisation may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum SyncRate {
+    /// As fast as it can.
+    #[default]
+    Unlimited,
+    /// So many bytes per second at most.
+    Limit(NonZeroU64),
+    /// As fast as the applications do not notice.
+    Adaptive,
+}
+
+impl SyncRate {
+    /// `unlimited`, `adaptive`, or bytes per second, at least 1, with a suffix `k`, `M` or `G` for
+    /// the powers of 1024.
+    pub fn parse(text: &str) -> Option<SyncRate> {
+        match text {
+            "unlimited" => return Some(SyncRate::Unlimited),
+            "adaptive" => return Some(SyncRate::Adaptive),
+            _ => {}
+        }
+        let (digits, shift) = match text.char_indices().next_back() {
+            Some((at, 'k' | 'K')) => (&text[..at], 10),
+            Some((at, 'm' | 'M')) => (&text[..at], 20),
+            Some((at, 'g' | 'G')) => (&text[..at], 30),
+            _ => (text, 0),
+        };
+        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let number: u64 = digits.parse().ok()?;
+        number
+            .checked_mul(1 << shift)
+            .and_then(NonZeroU64::new)
+            .map(SyncRate::Limit)
+    }
+}
+
+/// As [`SyncRate::parse`] reads it, with the largest suffix that loses nothing.
+impl fmt::Display for SyncRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SyncRate::Unlimited => f.write_str("unlimited"),
+            SyncRate::Adaptive => f.write_str("adaptive"),
+            SyncRate::Limit(rate) => {
+                let suffixes = [(30, "G"), (20, "M"), (10, "k"), (0, "")];
+                let fits = |&&(shift, _): &&(u32, &str)| rate.trailing_zeros() >= shift;
+                let (shift, suffix) = suffixes.iter().find(fits).unwrap_or(&(0, ""));
+                write!(f, "{}{suffix}", rate.get() >> shift)
+            }
         }
     }
 }
@@ -178,14 +235,14 @@ impl Errno {
     }
 }
 
-impl std::fmt::Debug for Errno {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Errno({})", self.0)
     }
 }
 
-impl std::fmt::Display for Errno {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(nix::errno::Errno::from_raw(self.to_host()).desc())
     }
 }

@@ -285,7 +285,7 @@ mod tests {
             change_of(|resource| resource.fence = Some("/x".into())),
             change_of(|resource| resource.fence_timeout_s = 7),
             change_of(|resource| resource.metaflush = false),
-            change_of(|resource| resource.syncrate = std::num::NonZeroU64::new(1)),
+            change_of(|resource| resource.syncrate = crate::terms::SyncRate::Adaptive),
         ] {
             assert_eq!(change, ResourceChange::Changed(Impact::Parameters));
             assert_eq!(

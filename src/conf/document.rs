@@ -1,12 +1,11 @@
 //! What a configuration file says, before inheritance: the same for both formats.
 
-use std::num::NonZeroU64;
 use std::ops::Range;
 use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
 use super::model::{FENCE_TIMEOUT_MAX_S, SandboxMode};
-use crate::terms::{Checksum, Compression, RESOURCE_NAME_MAX_BYTES, Replication};
+use crate::terms::{Checksum, Compression, RESOURCE_NAME_MAX_BYTES, Replication, SyncRate};
 
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
@@ -115,7 +114,9 @@ impl Keyword {
             Keyword::Fence => "a path or none",
             Keyword::Timeout | Keyword::Fencetimeout => "a number of seconds",
             Keyword::Metaflush => "on or off",
-            Keyword::Syncrate => "bytes per second with a suffix k, M or G, or unlimited",
+            Keyword::Syncrate => {
+                "bytes per second with a suffix k, M or G, or unlimited or adaptive"
+            }
             Keyword::Name => "the name of a provider",
             Keyword::On => "the name of a node",
             Keyword::Resource => "the name of a resource",
@@ -197,8 +198,7 @@ pub(super) struct Settings {
     pub(super) fence: Option<Option<PathBuf>>,
     pub(super) fence_timeout_s: Option<u32>,
     pub(super) metaflush: Option<bool>,
-    /// `Some(None)` is `unlimited`.
-    pub(super) syncrate: Option<Option<NonZeroU64>>,
+    pub(super) syncrate: Option<SyncRate>,
     pub(super) provname: Option<String>,
     pub(super) local: Option<PathBuf>,
     /// `Some(None)` is `none`.
@@ -413,27 +413,8 @@ fn fence_timeout(text: &str) -> Result<u32, Fault> {
     Ok(seconds)
 }
 
-/// Bytes per second; suffixes are powers of 1024.
-fn syncrate(text: &str) -> Result<Option<NonZeroU64>, Fault> {
-    const FORM: &str = "bytes per second, at least 1, with a suffix k, M or G, or unlimited";
-    if text == "unlimited" {
-        return Ok(None);
-    }
-    let fault = Fault::Syntax("not a rate", FORM);
-    let (digits, shift) = match text.char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&text[..at], 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 30),
-        _ => (text, 0),
-    };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(fault);
-    }
-    digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(1 << shift))
-        .and_then(NonZeroU64::new)
-        .map(Some)
-        .ok_or(fault)
+fn syncrate(text: &str) -> Result<SyncRate, Fault> {
+    const FORM: &str =
+        "bytes per second, at least 1, with a suffix k, M or G, or unlimited or adaptive";
+    SyncRate::parse(text).ok_or(Fault::Syntax("not a rate", FORM))
 }

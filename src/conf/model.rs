@@ -1,12 +1,11 @@
 //! The effective configuration of one node.
 
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 pub use super::address::{Address, Family};
-use crate::terms::{Checksum, Compression, Replication};
+use crate::terms::{Checksum, Compression, Replication, SyncRate};
 
 /// Where hastctl finds the daemon unless `control` says otherwise.
 pub const DEFAULT_CONTROL: &str = "/var/run/hastctl";
@@ -152,9 +151,8 @@ pub struct Resource {
     pub fence_timeout_s: u32,
     /// Whether metadata writes are flushed.
     pub metaflush: bool,
-    /// Bytes per second at most that synchronisation moves; `None` for no limit. Ours, not the
-    /// original's.
-    pub syncrate: Option<NonZeroU64>,
+    /// How fast synchronisation may go. Ours, not the original's.
+    pub syncrate: SyncRate,
 }
 
 impl Resource {
@@ -175,7 +173,7 @@ impl Resource {
             fence: None,
             fence_timeout_s: DEFAULT_FENCE_TIMEOUT_S,
             metaflush: true,
-            syncrate: None,
+            syncrate: SyncRate::Unlimited,
         }
     }
 }

@@ -5,7 +5,6 @@
 //! kernel cannot serve is an error and a default one is not.
 
 use std::fmt::Write as _;
-use std::num::NonZeroU64;
 use std::path::Path;
 
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
@@ -13,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use super::document::Keyword;
 use super::lexer::is_word_char;
 use super::model::{Address, Config, Resource, SandboxMode};
-use crate::terms::{Checksum, Compression, Replication};
+use crate::terms::{Checksum, Compression, Replication, SyncRate};
 
 /// In the format of hast.conf(5), with the sections of this node named `node`.
 pub fn conf(config: &Config, node: &str) -> String {
@@ -59,7 +58,7 @@ fn write_resource(text: &mut String, resource: &Resource, node: &str) -> std::fm
     }
     let metaflush = if resource.metaflush { "on" } else { "off" };
     writeln!(text, "\tmetaflush {metaflush}")?;
-    writeln!(text, "\tsyncrate {}", rate(resource.syncrate))?;
+    writeln!(text, "\tsyncrate {}", resource.syncrate)?;
     writeln!(text, "\ton {} {{", quoted(node))?;
     writeln!(text, "\t\tremote {}", quoted(&remote(resource)))?;
     if let Some(source) = &resource.source {
@@ -94,18 +93,13 @@ fn fence_timeout(resource: &Resource) -> Option<u32> {
     resource.fence.is_some().then_some(resource.fence_timeout_s)
 }
 
-/// With the largest suffix that loses nothing.
-fn rate(syncrate: Option<NonZeroU64>) -> String {
-    let Some(rate) = syncrate else {
-        return "unlimited".to_owned();
-    };
-    [(30, "G"), (20, "M"), (10, "k")]
-        .into_iter()
-        .find(|&(shift, _)| rate.trailing_zeros() >= shift)
-        .map_or_else(
-            || rate.to_string(),
-            |(shift, suffix)| format!("{}{suffix}", rate.get() >> shift),
-        )
+/// For programs: a number, `null` without a limit, or a word.
+fn json_rate(rate: SyncRate) -> serde_json::Value {
+    match rate {
+        SyncRate::Unlimited => serde_json::Value::Null,
+        SyncRate::Limit(bytes) => bytes.get().into(),
+        SyncRate::Adaptive => "adaptive".into(),
+    }
 }
 
 /// In TOML, with the tables of this node named `node`.
@@ -197,8 +191,8 @@ struct JsonResource<'a> {
     /// Seconds; null where there is no such program.
     fencetimeout: Option<u32>,
     metaflush: bool,
-    /// Bytes per second; null where there is no limit.
-    syncrate: Option<NonZeroU64>,
+    /// Bytes per second, null where there is no limit, or `adaptive`.
+    syncrate: serde_json::Value,
 }
 
 fn json_resource(resource: &Resource) -> JsonResource<'_> {
@@ -216,7 +210,7 @@ fn json_resource(resource: &Resource) -> JsonResource<'_> {
         fence: resource.fence.as_deref(),
         fencetimeout: fence_timeout(resource),
         metaflush: resource.metaflush,
-        syncrate: resource.syncrate,
+        syncrate: json_rate(resource.syncrate),
     }
 }
 
@@ -270,7 +264,7 @@ fn section<'a>(resource: &'a Resource, on: Map<'a, NodeOut>) -> ResourceOut<'a> 
         fence: resource.fence.as_deref(),
         fencetimeout: fence_timeout(resource),
         metaflush: resource.metaflush,
-        syncrate: rate(resource.syncrate),
+        syncrate: resource.syncrate.to_string(),
         on,
     }
 }

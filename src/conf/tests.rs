@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::model::{Address, DEFAULT_FENCE_TIMEOUT_S, Family, Listen, Resource, SandboxMode};
 use super::{Config, Error, Format, Identity, parse_str, print};
-use crate::terms::{Checksum, Compression, Replication};
+use crate::terms::{Checksum, Compression, Replication, SyncRate};
 
 fn node(name: &str) -> Identity {
     Identity::Explicit(name.to_owned())
@@ -318,7 +318,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         exec: Some("/g".into()),
         fence_timeout_s: 9,
         metaflush: false,
-        syncrate: NonZeroU64::new(3 << 20),
+        syncrate: limit(3 << 20),
         ..Resource::with_defaults("a", "/n")
     };
     let b = Resource {
@@ -330,7 +330,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         fence: Some("/f".into()),
         fence_timeout_s: 9,
         metaflush: false,
-        syncrate: NonZeroU64::new(1 << 10),
+        syncrate: limit(1 << 10),
         ..Resource::with_defaults("b", "/r")
     };
     assert_eq!(config.resources, [a, b]);
@@ -364,13 +364,12 @@ fn rates_are_bytes_with_a_suffix() {
     }
     let rate = |text: &str| {
         let text = format!("syncrate {text} resource a {{ local /l on nodea {{ remote none }} }}");
-        conf(&text).unwrap().resources[0]
-            .syncrate
-            .map(NonZeroU64::get)
+        conf(&text).unwrap().resources[0].syncrate
     };
-    assert_eq!(rate("unlimited"), None);
-    assert_eq!(rate("512"), Some(512));
-    assert_eq!(rate("2G"), Some(2 << 30));
+    assert_eq!(rate("adaptive"), SyncRate::Adaptive);
+    assert_eq!(rate("unlimited"), SyncRate::Unlimited);
+    assert_eq!(rate("512"), limit(512));
+    assert_eq!(rate("2G"), limit(2 << 30));
 }
 
 #[test]
@@ -443,6 +442,10 @@ fn address() -> impl Strategy<Value = Address> {
     ]
 }
 
+fn limit(bytes: u64) -> SyncRate {
+    NonZeroU64::new(bytes).map_or(SyncRate::Unlimited, SyncRate::Limit)
+}
+
 fn resource() -> impl Strategy<Value = Resource> {
     let replication = prop_oneof![
         Just(Replication::Fullsync),
@@ -459,7 +462,11 @@ fn resource() -> impl Strategy<Value = Resource> {
         Just(Compression::Hole),
         Just(Compression::Lzf)
     ];
-    let rate = proptest::option::of((1..1000_u64, 0..40_u32));
+    let rate = prop_oneof![
+        Just(SyncRate::Unlimited),
+        Just(SyncRate::Adaptive),
+        (1..1000_u64, 0..40_u32).prop_map(|(number, shift)| limit(number << shift)),
+    ];
     (
         (text(), text(), text()),
         (
@@ -495,9 +502,7 @@ fn resource() -> impl Strategy<Value = Resource> {
             timeout_s: others.0,
             exec: others.1.map(Into::into),
             metaflush: others.2,
-            syncrate: others
-                .3
-                .and_then(|(number, shift)| NonZeroU64::new(number << shift)),
+            syncrate: others.3,
         })
 }
 

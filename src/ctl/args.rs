@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand};
 
 use super::config::Format;
 use super::size;
+use super::steer::Rate;
 use crate::terms::Role;
 
 /// The original's lines, then ours.
@@ -27,6 +28,9 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
        hastctl config print [-c config] [--format conf | toml | json]
        hastctl wait [-d] [-c config] [--connected] [--synced] [--role role]
 		[--timeout seconds] [all | name ...]
+       hastctl pause-sync | resume-sync [-d] [-c config] all | name ...
+       hastctl sync-rate [-d] [-c config] <bytes/s | unlimited | adaptive | default>
+		all | name ...
        hastctl stop [-d] [-c config]
 also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
        and [-N node] for every command
@@ -59,6 +63,12 @@ pub enum Command {
     Status(StatusOptions),
     /// Waits until something is true of resources.
     Wait(WaitOptions),
+    /// Lets synchronisations rest.
+    PauseSync(NamesOptions),
+    /// Lets them go on.
+    ResumeSync(NamesOptions),
+    /// Says how fast they may go.
+    SyncRate(RateOptions),
     /// Stops the daemon.
     Stop(Common),
     /// Works on the configuration alone.
@@ -140,6 +150,33 @@ pub struct RoleOptions {
     /// The role to take.
     #[arg(value_parser = role)]
     pub role: Role,
+    /// The resources; `all` as the first means all of the daemon's.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Options of commands that need nothing but resources.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct NamesOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// The resources; `all` as the first means all of the daemon's.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Options of `sync-rate`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct RateOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// How fast.
+    #[arg(value_parser = Rate::parse)]
+    pub rate: Rate,
     /// The resources; `all` as the first means all of the daemon's.
     #[arg(required = true)]
     pub names: Vec<String>,

@@ -16,6 +16,7 @@ pub mod output;
 mod role;
 pub mod size;
 mod status;
+mod steer;
 mod watch;
 
 use std::ffi::OsString;
@@ -75,6 +76,17 @@ pub fn run(
         }),
         Command::Wait(options) => with_config(&options.common, out, err, |config, console| {
             watch::wait(&options, config, console)
+        }),
+        Command::PauseSync(options) => with_config(&options.common, out, err, |config, console| {
+            steer::pause(&options, true, config, console)
+        }),
+        Command::ResumeSync(options) => {
+            with_config(&options.common, out, err, |config, console| {
+                steer::pause(&options, false, config, console)
+            })
+        }
+        Command::SyncRate(options) => with_config(&options.common, out, err, |config, console| {
+            steer::rate(&options, config, console)
         }),
         Command::Stop(options) => with_config(&options, out, err, |config, console| {
             role::stop(&options, config, console)

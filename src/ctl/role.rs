@@ -37,7 +37,7 @@ pub(super) fn run(options: &RoleOptions, config: &Config, console: &mut Console<
                     _ => console.warning(name, format_args!("Received error {number} from hastd.")),
                 }
             }
-            ResourceState::Done { previous } => {
+            ResourceState::Done { previous, .. } => {
                 let (before, now) = (previous.unwrap_or(options.role), options.role);
                 if before == now {
                     console.debug(

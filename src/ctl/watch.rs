@@ -257,6 +257,7 @@ mod tests {
             total_bytes: 10 << 20,
             left_bytes: 5 << 20,
             bytes_per_second: 1 << 20,
+            limit_bytes_per_second: None,
             eta_seconds: Some(5),
         });
         assert_eq!(

@@ -12,7 +12,7 @@
 //! * Bytes of `MapWrite` and `MetaWrite` are taken from the engine while the action is executed,
 //!   before the next event.
 
-use crate::terms::{Errno, Replication};
+use crate::terms::{Errno, Replication, SyncRate};
 use crate::wire::message::{PrimaryHello, Reply, Request, SecondaryHello};
 
 /// Milliseconds since some moment in the past; never goes back.
@@ -378,8 +378,8 @@ pub struct Parameters {
     pub timeout_ms: u64,
     /// Whether bitmap and metadata writes are flushed.
     pub metaflush: bool,
-    /// Bytes per second that a synchronisation may move; `None`: as many as it can.
-    pub sync_rate: Option<u64>,
+    /// How fast a synchronisation may go.
+    pub sync_rate: SyncRate,
 }
 
 /// Events of a secondary.

@@ -7,11 +7,13 @@
 //! * [`primary`] serves the application from two copies; [`secondary`] keeps the second one.
 //!   Each begins with the interleavings that matter to it.
 //! * [`extents`] is the dirty extent map: what must be on disk before which write may start.
+//! * [`adaptive`] finds out how fast a synchronisation may go beside the applications.
 //! * [`ranges`] keeps overlapping requests in order.
 //! * [`decision`] compares two copies by their counters.
 //! * [`states`] has every state and every legal change.
 
 mod active;
+pub mod adaptive;
 pub mod decision;
 pub mod event;
 pub mod extents;

@@ -33,6 +33,8 @@ pub struct Status {
     pub disk: Option<String>,
     /// What differs, or may.
     pub dirty_bytes: Option<u64>,
+    /// What was ordered.
+    pub orders: Orders,
     /// The synchronisation under way.
     pub synchronisation: Option<Synchronisation>,
     /// The worker process.
@@ -49,14 +51,30 @@ pub struct Status {
 pub struct Synchronisation {
     /// `to-peer` or `from-peer`.
     pub direction: String,
+    /// It rests.
+    pub paused: bool,
     /// At its begin.
     pub total_bytes: u64,
     /// Still.
     pub left_bytes: u64,
     /// Lately.
     pub bytes_per_second: u64,
+    /// Allowed now.
+    pub limit_bytes_per_second: Option<u64>,
     /// At this rate.
     pub eta_seconds: Option<u64>,
+}
+
+/// What was ordered beyond the role.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Orders {
+    /// Synchronisations rest.
+    pub sync_paused: bool,
+    /// How fast they may go.
+    pub sync_rate: String,
+    /// That is not what hast.conf says.
+    pub sync_rate_ordered: bool,
 }
 
 /// A worker.

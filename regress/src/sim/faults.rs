@@ -1,7 +1,7 @@
 //! What goes wrong, and how it is put right.
 
 use hast::engine::event::{Parameters, PrimaryEvent};
-use hast::terms::Role;
+use hast::terms::{Role, SyncRate};
 
 use super::clock::{Micros, SECOND};
 use super::disk::Health;
@@ -152,6 +152,11 @@ pub fn draw_weights(rng: &mut Rng, scenario: &Scenario) -> Vec<u32> {
         weights[5] = 1;
     }
     weights
+}
+
+/// So many bytes per second.
+fn limit(bytes: u64) -> SyncRate {
+    std::num::NonZeroU64::new(bytes).map_or(SyncRate::Unlimited, SyncRate::Limit)
 }
 
 impl World {
@@ -338,9 +343,12 @@ impl World {
             replication: draw_replication(&mut self.rng),
             timeout_ms: self.rng.pick(&[2_000, 5_000, 20_000]),
             metaflush: old.metaflush,
-            sync_rate: self
-                .rng
-                .pick(&[None, Some(whole / 5 + 1), Some(whole / 60 + 1)]),
+            sync_rate: self.rng.pick(&[
+                SyncRate::Unlimited,
+                SyncRate::Adaptive,
+                limit(whole / 5 + 1),
+                limit(whole / 60 + 1),
+            ]),
         };
         self.set_parameters(parameters);
         true

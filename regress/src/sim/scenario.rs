@@ -1,7 +1,7 @@
 //! What kind of cluster, load and misfortune a run has: all of it drawn from the seed.
 
 use hast::engine::event::Parameters;
-use hast::terms::Replication;
+use hast::terms::{Replication, SyncRate};
 
 use super::clock::{Micros, SECOND};
 use super::rng::Rng;
@@ -124,7 +124,7 @@ impl Scenario {
             replication: draw_replication(rng),
             timeout_ms: rng.pick(&[2_000, 5_000, 20_000]),
             metaflush: !rng.chance(50),
-            sync_rate: None,
+            sync_rate: SyncRate::Unlimited,
         };
         let disk_mean = rng.pick(&[100, 500, 3_000]);
         let disks = [draw_disk(rng, disk_mean), draw_disk(rng, disk_mean)];

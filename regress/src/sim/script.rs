@@ -7,7 +7,7 @@
 
 use hast::engine::event::{AppOp, Parameters};
 use hast::engine::mutant::Mutant;
-use hast::terms::{Replication, Role};
+use hast::terms::{Replication, Role, SyncRate};
 
 use super::clock::SECOND;
 use super::rng::Rng;
@@ -79,7 +79,7 @@ fn scenario() -> Scenario {
             replication: Replication::Fullsync,
             timeout_ms: 2_000,
             metaflush: true,
-            sync_rate: None,
+            sync_rate: SyncRate::Unlimited,
         },
         copy_states: false,
         request_bytes: 128 * 1024,

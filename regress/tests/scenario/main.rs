@@ -13,4 +13,5 @@ mod matrix;
 mod mismatch;
 mod reload;
 mod roles;
+mod steer;
 mod sync;

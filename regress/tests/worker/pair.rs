@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hast::ipc::{Event, FromWorker, Level, Status, ToWorker};
-use hast::terms::{Checksum, Compression, Replication};
+use hast::terms::{Checksum, Compression, Replication, SyncRate};
 
 use crate::nbd::Nbd;
 use crate::peer::{OURS, connect, handshake};
@@ -219,7 +219,7 @@ fn until(worker: &mut Worker, wanted: impl Fn(&Status) -> bool) -> Status {
 #[test]
 fn a_synchronisation_rests_goes_on_and_shows_its_progress() {
     let (mut a, b) = (Node::new(), Node::new());
-    a.settings.sync_rate = Some(4 << 20);
+    a.settings.sync_rate = SyncRate::parse("4M").unwrap();
     let mut primary = a.primary(true);
     let (secondary, cable) = connect(&mut primary, &b);
     cable.cut();
@@ -237,20 +237,21 @@ fn a_synchronisation_rests_goes_on_and_shows_its_progress() {
     let sync = status.sync.unwrap();
     assert_eq!(sync.total_bytes, 12 << 20);
     assert!(!sync.from_peer && sync.left_bytes < sync.total_bytes);
-    primary.tell(&ToWorker::PauseSync(true), Vec::new());
-    let status = until(&mut primary, |status| {
-        status.sync.is_some_and(|sync| sync.paused)
-    });
-    assert!(status.connected);
-    primary.tell(&ToWorker::PauseSync(false), Vec::new());
-    let mut settings = a.settings;
-    settings.sync_rate = None;
-    let faster = ToWorker::Settings {
+    let set = |settings| ToWorker::Settings {
         settings,
         reconnect: false,
         peer_address: "tcp4://peer".to_owned(),
     };
-    primary.tell(&faster, Vec::new());
+    let mut settings = a.settings;
+    settings.sync_paused = true;
+    primary.tell(&set(settings), Vec::new());
+    let status = until(&mut primary, |status| {
+        status.sync.is_some_and(|sync| sync.paused)
+    });
+    assert!(status.connected);
+    settings.sync_paused = false;
+    settings.sync_rate = SyncRate::Unlimited;
+    primary.tell(&set(settings), Vec::new());
     primary.event(Event::SyncDone);
     assert!(a.data() == b.data());
 }

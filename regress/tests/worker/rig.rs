@@ -11,7 +11,7 @@ use hast::ipc::{
     Event, FromWorker, Level, PeerHello, Ready, Settings, Start, Status, Task, ToWorker,
     WORKER_PROTOCOL,
 };
-use hast::terms::{Checksum, Compression, Replication};
+use hast::terms::{Checksum, Compression, Replication, SyncRate};
 use hast_regress::programs::program;
 use nix::sys::signal::Signal;
 use privsep::channel::{Channel, ChannelError, pair};
@@ -50,7 +50,8 @@ impl Node {
                 compression: Compression::None,
                 timeout_s: 10,
                 metaflush: false,
-                sync_rate: None,
+                sync_rate: SyncRate::Unlimited,
+                sync_paused: false,
             },
         };
         let geometry = Geometry {

@@ -13,6 +13,7 @@ mod promotion;
 mod reload;
 mod start;
 mod state;
+mod steer;
 mod workers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +43,7 @@ use crate::wire::control::ControlReply;
 use doors::Doors;
 use orders::Waiting;
 use promotion::Promotion;
+use steer::Steering;
 
 pub use start::start;
 
@@ -71,6 +73,8 @@ struct Entry {
     /// The session that waits for a worker.
     session: Option<Session>,
     worker: Option<WorkerId>,
+    /// What an administrator has ordered beyond the role.
+    steering: Steering,
     /// It is not configured any more, and goes when its worker has gone.
     removed: bool,
 }
@@ -84,6 +88,7 @@ impl Entry {
             sessions: Sessions::default(),
             session: None,
             worker: None,
+            steering: Steering::default(),
             removed: false,
         }
     }

@@ -56,7 +56,7 @@ impl Waiting {
     }
 }
 
-fn unknown(name: &str) -> ResourceReply {
+pub(super) fn unknown(name: &str) -> ResourceReply {
     ResourceReply {
         name: name.to_owned(),
         state: ResourceState::Failed {
@@ -101,6 +101,9 @@ impl Parent {
                 self.waiting.insert(id, waiting);
                 self.end(now);
             }
+            Order::Extension { code, argument } if super::steer::knows(code) => {
+                self.steer(id, code, argument.as_deref(), names, now);
+            }
             Order::Extension { code, .. } => {
                 let text = format!("This daemon has no command {code}.");
                 let reply = ControlReply::refusal(ControlError::UNIMPLEMENTED, Some(text));
@@ -136,6 +139,21 @@ impl Parent {
         self.answer_if_complete(id, now);
     }
 
+    /// Answers an order that was carried out at once.
+    pub(super) fn answer_now(
+        &mut self,
+        id: ConnectionId,
+        resources: Vec<ResourceReply>,
+        now: Instant,
+    ) {
+        let reply = ControlReply {
+            error: None,
+            resources,
+            json: None,
+        };
+        self.control.reply(id, &reply, now);
+    }
+
     /// A change of role is done, or is not.
     pub(super) fn answer_ticket(
         &mut self,
@@ -156,6 +174,7 @@ impl Parent {
                 let state = match result {
                     Ok(previous) => ResourceState::Done {
                         previous: Some(previous),
+                        text: None,
                     },
                     Err(reason) => ResourceState::Failed {
                         error: ControlError::from_wire(ROLE_NOT_TAKEN)

@@ -177,12 +177,12 @@ impl Parent {
         }
     }
 
-    fn update_worker(&mut self, id: EntryId, reconnect: bool, now: Instant) {
+    pub(super) fn update_worker(&mut self, id: EntryId, reconnect: bool, now: Instant) {
         let Some(entry) = self.entries.iter().find(|entry| entry.id == id) else {
             return;
         };
         let message = ToWorker::Settings {
-            settings: settings(&entry.conf),
+            settings: settings(entry),
             reconnect,
             peer_address: peer_address(&entry.conf),
         };

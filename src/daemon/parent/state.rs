@@ -70,6 +70,7 @@ impl Parent {
             let answers = worker.is_none_or(|worker| !silent.contains(&worker.id));
             let mut resource = report::Resource::of_status(&conf.name, &status);
             resource.message = entry.supervisor.failure().map(str::to_owned);
+            resource.orders = Some(entry.orders());
             if let Some(worker) = worker {
                 extend(&mut resource, worker, answers, now);
             }

@@ -16,14 +16,16 @@ use crate::ipc::{Event, FromWorker, Level, PeerHello, Settings, Start, Task};
 use crate::terms::Role;
 
 /// The parameters that may change while a worker runs.
-pub(super) fn settings(conf: &model::Resource) -> Settings {
+pub(super) fn settings(entry: &super::Entry) -> Settings {
+    let conf = &entry.conf;
     Settings {
         replication: conf.replication,
         checksum: conf.checksum,
         compression: conf.compression,
         timeout_s: conf.timeout_s,
         metaflush: conf.metaflush,
-        sync_rate: conf.syncrate.map(Into::into),
+        sync_rate: entry.sync_rate(),
+        sync_paused: entry.steering.sync_paused,
     }
 }
 
@@ -68,12 +70,14 @@ impl Parent {
                 entry.session = None;
             }
             Effect::Changed { from, to } => {
+                entry.steering.end_of_role();
                 let about = About::resource(&entry.conf.name, from);
                 let text = format!("Role changed to {}.", to.as_str());
                 self.log.info(about, text);
                 self.run_role_hook(id, from, to, now);
             }
             Effect::FellBack { from } => {
+                entry.steering.end_of_role();
                 let about = About::resource(&entry.conf.name, from);
                 self.log.info(about, "Changing resource role back to init.");
                 self.run_role_hook(id, from, Role::Init, now);
@@ -134,7 +138,7 @@ impl Parent {
             provname: conf.provname.clone(),
             local: conf.local.clone(),
             devices,
-            settings: settings(conf),
+            settings: settings(entry),
             has_peer: conf.remote.is_some(),
             peer_address: peer_address(conf),
             debug,

@@ -26,7 +26,7 @@ impl Primary {
             AppOp::Flush => &mut self.statistics.flushes,
         };
         *counter += 1;
-        let slot = self.requests.insert(app);
+        let slot = self.requests.insert(app, self.now);
         self.begin(slot, out);
     }
 
@@ -558,6 +558,9 @@ impl Primary {
         let req = self.requests.at(slot);
         debug_assert!(!req.answered, "a request is answered once");
         req.answered = true;
+        if result.is_ok() {
+            self.copier.pace.answered(self.now.since(req.since));
+        }
         if self.broken.is(Mutant::CompletionLost) && req.generation.is_multiple_of(64) {
             return;
         }

@@ -38,6 +38,7 @@
 mod app;
 mod durable;
 mod link;
+mod pace;
 mod request;
 mod sync;
 
@@ -108,6 +109,8 @@ pub struct PrimaryStatus {
     pub sync_total_bytes: u64,
     /// When it began.
     pub sync_since: Time,
+    /// Bytes per second that it may move now, if there is a limit.
+    pub sync_limit: Option<u64>,
     /// Requests of the application in flight.
     pub requests: usize,
     /// Requests that wait for a copy that can serve them.
@@ -258,6 +261,8 @@ impl Primary {
             PrimaryEvent::PauseSync(paused) => self.copier.paused = paused,
             PrimaryEvent::Stop => self.begin_stop(out),
         }
+        let copies = self.copier.state == Sync::Copying && !self.copier.paused;
+        self.copier.pace.pass(self.now, copies);
         self.timers(out);
         loop {
             self.run_released(out);
@@ -314,6 +319,7 @@ impl Primary {
             sync_left_bytes: self.extents.sync_count() * self.extents.extentsize(),
             sync_total_bytes: self.copier.total_bytes,
             sync_since: self.copier.since,
+            sync_limit: self.copier.pace.rate(self.parameters.sync_rate),
             requests: self.requests.len(),
             parked: self.parked.len(),
             localcnt: self.meta.localcnt,

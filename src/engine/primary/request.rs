@@ -1,6 +1,6 @@
 //! The application's requests in flight, and the numbers under which their parts travel.
 
-use crate::engine::event::{AppOp, AppRequest, OpId};
+use crate::engine::event::{AppOp, AppRequest, OpId, Time};
 use crate::engine::ranges::RangeId;
 use crate::terms::{Errno, Replication};
 
@@ -82,6 +82,8 @@ impl Parts {
 pub(super) struct Req {
     pub(super) app: AppRequest,
     pub(super) generation: u32,
+    /// When it came.
+    pub(super) since: Time,
     /// Position in the order of arrival.
     pub(super) arrival: u64,
     /// The mode when it was issued.
@@ -162,7 +164,7 @@ impl Requests {
 
     /// # Panics
     /// If there is no room: the front end asks before.
-    pub(super) fn insert(&mut self, app: AppRequest) -> u32 {
+    pub(super) fn insert(&mut self, app: AppRequest, now: Time) -> u32 {
         let Some(slot) = self.free.pop() else {
             unreachable!("the front end asks for room before it hands in a request");
         };
@@ -171,6 +173,7 @@ impl Requests {
         self.slots[slot as usize] = Some(Req {
             app,
             generation: self.generation,
+            since: now,
             arrival: self.arrivals,
             mode: Replication::Fullsync,
             strict: false,

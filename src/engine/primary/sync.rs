@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 
+use super::pace::Pace;
 use super::request::{Errand, Purpose};
 use super::{Mutant, Out, Primary};
 use crate::engine::event::{BufId, DiskOp, FailedOp, LostReason, Notice, PrimaryAction, Time};
 use crate::engine::ranges::{Access, RangeId};
 use crate::engine::states::{Link, LocalEvent, Sync, SyncEvent};
-use crate::terms::Errno;
+use crate::terms::{Errno, SyncRate};
 use crate::wire::message::{Command, Request};
 
 /// Marks the owner of a range as a block.
@@ -22,12 +23,6 @@ const FAILED_MAX: usize = 1024;
 
 /// Pause before extents that could not be read are tried again, in milliseconds.
 const RETRY_MS: u64 = 30_000;
-
-/// Pause after which the rate limit is asked again, in milliseconds.
-const RATE_TICK_MS: u64 = 10;
-
-/// The rate limit allows this many milliseconds' worth of bytes at once.
-const BURST_MS: u64 = 100;
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +81,7 @@ pub(super) struct Copier {
     cursor: u64,
     failed: BTreeSet<u64>,
     retry_at: Time,
-    /// Bytes that the rate limit allows now.
-    allowance: u64,
-    allowance_at: Time,
+    pub(super) pace: Pace,
     generation: u32,
 }
 
@@ -118,8 +111,7 @@ impl Copier {
             cursor: 0,
             failed: BTreeSet::new(),
             retry_at: now,
-            allowance: 0,
-            allowance_at: now,
+            pace: Pace::new(now),
             generation: 0,
         }
     }
@@ -129,16 +121,10 @@ impl Copier {
     }
 
     /// When there is something to do although nothing happens.
-    pub(super) fn due(&self, rate: Option<u64>) -> Option<Time> {
+    pub(super) fn due(&self, rate: SyncRate) -> Option<Time> {
         match self.state {
             Sync::Waiting => Some(self.retry_at),
-            Sync::Copying if self.busy == 0 && !self.paused => {
-                // A slow rate takes its time to allow a single byte.
-                let pause_ms = 1000u64
-                    .div_ceil(rate.unwrap_or(1000).max(1))
-                    .max(RATE_TICK_MS);
-                Some(self.allowance_at.plus(pause_ms))
-            }
+            Sync::Copying if self.busy == 0 && !self.paused => Some(self.pace.due(rate)),
             _ => None,
         }
     }
@@ -156,24 +142,6 @@ impl Copier {
             Some(next) => self.state = next,
             None => unreachable!("{:?} does not happen in {:?}", event, self.state),
         }
-    }
-
-    /// Lets time pass for the rate limit; whether `bytes` may go now.
-    fn allow(&mut self, rate: Option<u64>, bytes: u32, now: Time) -> bool {
-        let Some(rate) = rate else {
-            return true;
-        };
-        let earned = rate.saturating_mul(now.since(self.allowance_at)) / 1000;
-        if earned > 0 {
-            let most = (rate.saturating_mul(BURST_MS) / 1000).max(u64::from(bytes));
-            self.allowance = self.allowance.saturating_add(earned).min(most);
-            self.allowance_at = now;
-        }
-        let allowed = self.allowance >= u64::from(bytes);
-        if allowed {
-            self.allowance -= u64::from(bytes);
-        }
-        allowed
     }
 }
 
@@ -208,7 +176,7 @@ impl Primary {
         self.copier.cursor = 0;
         self.copier.failed.clear();
         self.copier.since = self.now;
-        self.copier.allowance_at = self.now;
+        self.copier.pace.begin(self.now);
         self.copier.total_bytes = self.extents.sync_count() * self.extents.extentsize();
         if self.copier.total_bytes > 0 {
             out.push(PrimaryAction::Notice(Notice::SyncStarted {
@@ -249,10 +217,8 @@ impl Primary {
         let job = self.copier.jobs[at];
         let length = u32::try_from(job.end - job.next).unwrap_or(u32::MAX);
         let length = length.min(self.peer.request_bytes);
-        if !self
-            .copier
-            .allow(self.parameters.sync_rate, length, self.now)
-        {
+        let rate = self.parameters.sync_rate;
+        if !self.copier.pace.allow(rate, length, self.now) {
             return None;
         }
         let slot = self

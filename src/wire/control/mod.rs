@@ -28,6 +28,16 @@ pub const RESOURCES_MAX: usize = 65535;
 /// First of the commands that are this program's own.
 pub const STOP: u8 = 64;
 
+/// The orders by which an administrator steers a resource: commands of [`Order::Extension`].
+pub mod steer {
+    /// Let synchronisations rest.
+    pub const PAUSE_SYNC: u8 = 70;
+    /// Let them go on.
+    pub const RESUME_SYNC: u8 = 71;
+    /// How fast they may go; the argument is as in hast.conf, none means what hast.conf says.
+    pub const SYNC_RATE: u8 = 72;
+}
+
 /// An error number of the control protocol, never 0: one of the constants, or FreeBSD's errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ControlError(i16);
@@ -41,6 +51,8 @@ impl ControlError {
     pub const NO_MEMORY: ControlError = ControlError(3);
     /// No such command.
     pub const UNIMPLEMENTED: ControlError = ControlError(4);
+    /// Ours: the resource has another role than the command needs (EX_UNAVAILABLE).
+    pub const WRONG_ROLE: ControlError = ControlError(69);
 
     /// The number of the wire; `None` for 0, which is success.
     pub fn from_wire(number: i16) -> Option<ControlError> {

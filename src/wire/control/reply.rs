@@ -53,6 +53,8 @@ pub enum ResourceState {
     Done {
         /// The role before.
         previous: Option<Role>,
+        /// What there is to say about it.
+        text: Option<String>,
     },
     /// The state that was asked for.
     Status(Box<ResourceStatus>),
@@ -317,8 +319,9 @@ impl ControlReply {
                         indexed.pairs.i16(&indexed.name, error.number());
                         indexed.optional("x-text", text.as_deref());
                     }
-                    ResourceState::Done { previous } => {
+                    ResourceState::Done { previous, text } => {
                         indexed.optional("role", previous.map(Role::as_str));
+                        indexed.optional("x-text", text.as_deref());
                     }
                     ResourceState::Status(status) => indexed.status(status),
                 }
@@ -448,6 +451,7 @@ impl<'a> Fields<'a> {
         } else {
             ResourceState::Done {
                 previous: self.role()?,
+                text: self.optional("x-text")?,
             }
         };
         Ok(ResourceReply { name, state })

@@ -172,7 +172,7 @@ fn any_resource() -> impl Strategy<Value = ResourceReply> {
     let role = prop::option::of(prop::sample::select(vec![Role::Init, Role::Secondary]));
     let state = prop_oneof![
         (number, text()).prop_map(|(error, text)| ResourceState::Failed { error, text }),
-        role.prop_map(|previous| ResourceState::Done { previous }),
+        (role, text()).prop_map(|(previous, text)| ResourceState::Done { previous, text }),
         any_status().prop_map(|status| ResourceState::Status(Box::new(status))),
     ];
     ("[^\0]{1,20}", state).prop_map(|(name, state)| ResourceReply { name, state })

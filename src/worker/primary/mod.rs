@@ -225,6 +225,7 @@ impl<'p> Worker<'p> {
         let mut completions = Vec::new();
         self.watch_channel();
         self.follow_copy();
+        self.feed(PrimaryEvent::PauseSync(self.settings.sync_paused));
         loop {
             self.flush();
             if let Err(error) = self.io.wait(self.patience(), &mut completions) {
@@ -436,7 +437,6 @@ impl<'p> Worker<'p> {
                 reconnect,
                 peer_address,
             } => self.set(settings, reconnect, peer_address),
-            ToWorker::PauseSync(paused) => self.feed(PrimaryEvent::PauseSync(paused)),
             ToWorker::Status => {
                 let status = self.status();
                 self.parent.send(FromWorker::Status(Box::new(status)));
@@ -458,6 +458,7 @@ impl<'p> Worker<'p> {
         self.peer.encoder.stages = super::stages(&settings);
         self.peer.connector.set_timeout(timeout_ms(&settings));
         self.feed(PrimaryEvent::Parameters(parameters(&settings)));
+        self.feed(PrimaryEvent::PauseSync(settings.sync_paused));
         if reconnect {
             self.has_peer = !peer_address.is_empty();
             self.lose(

@@ -242,7 +242,8 @@ impl Report {
                     total_bytes: engine.sync_total_bytes,
                     left_bytes,
                     rate,
-                    eta_s: (rate > 0).then(|| left_bytes.div_ceil(rate.max(1))),
+                    limit: engine.sync_limit,
+                    eta_s: (rate > 0 && !engine.paused).then(|| left_bytes.div_ceil(rate.max(1))),
                 }
             });
         let counted = engine.statistics;

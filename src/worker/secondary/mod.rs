@@ -458,7 +458,6 @@ impl<'p> Worker<'p> {
                     .log(Level::Info, "Termination signal received, exiting.");
                 self.feed(SecondaryEvent::Stop);
             }
-            ToWorker::PauseSync(_) => {}
             ToWorker::Start(_) | ToWorker::Connected | ToWorker::ConnectFailed { .. } => {
                 self.parent.log(
                     Level::Error,
