@@ -19,6 +19,7 @@ pub mod fence;
 pub mod hooks;
 pub mod listener;
 pub mod log;
+pub mod memory;
 pub mod names;
 pub mod options;
 pub mod parent;
