@@ -1,6 +1,7 @@
 //! The regression suite.
 
 pub mod golden;
+pub mod interrupt;
 pub mod programs;
 pub mod scenario;
 pub mod sim;

@@ -22,12 +22,13 @@ pub fn program(name: &str) -> PathBuf {
 /// Builds the binaries and returns the directory that holds them.
 fn build() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    // target/<profile>/deps/<test>
-    let directory = test
-        .ancestors()
-        .nth(2)
-        .expect("tests lie in the deps directory of their profile")
-        .to_owned();
+    // target/<profile>/deps/<test>, or target/<profile>/<program> for programs of our own.
+    let within = test.parent().expect("a program lies in a directory");
+    let directory = if within.ends_with("deps") {
+        within.parent().unwrap_or(within).to_owned()
+    } else {
+        within.to_owned()
+    };
     let profile = match directory.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(profile) => profile,

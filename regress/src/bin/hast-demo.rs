@@ -2,16 +2,14 @@
 //! tells by doing it. Ends with an error if anything is not as it should be.
 
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hast_regress::interrupt;
 use hast_regress::scenario::copies::differences;
 use hast_regress::scenario::status::{Status, Synchronisation};
-use hast_regress::scenario::{Cluster, Load, ResourceConf, Setup, Side, Writelog, process};
-use nix::sys::signal::{SigSet, Signal};
+use hast_regress::scenario::{Cluster, Load, ResourceConf, Setup, Side, Writelog};
 
 /// Bytes of each disk.
 const DISK_BYTES: u64 = 160 << 20;
@@ -22,11 +20,8 @@ const SYNC_RATE: u64 = 12 << 20;
 /// Blocks of 4 KiB that are written to.
 const BLOCKS: usize = 12 * 1024;
 
-/// What has to be removed if the user interrupts the demonstration.
-static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-
 fn main() -> ExitCode {
-    clean_up_when_interrupted();
+    interrupt::clean_up();
     let since = Instant::now();
     let mut story = Story::begin();
     story.connect();
@@ -43,32 +38,6 @@ fn main() -> ExitCode {
         since.elapsed().as_secs()
     );
     ExitCode::SUCCESS
-}
-
-/// SIGINT and SIGTERM end everything that was started and remove what was made.
-fn clean_up_when_interrupted() {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    // Threads inherit this; programs that are started do not.
-    if signals.thread_block().is_err() {
-        return;
-    }
-    thread::spawn(move || {
-        if signals.wait().is_ok() {
-            if let Ok(own) = i32::try_from(std::process::id()) {
-                for child in process::children(own) {
-                    process::kill_all(child);
-                }
-            }
-            if let Some(directory) = DIRECTORY.get() {
-                // It may be gone already.
-                let _ = std::fs::remove_dir_all(directory);
-            }
-            eprintln!("\ninterrupted");
-            std::process::exit(130);
-        }
-    });
 }
 
 fn title(text: &str) {
@@ -89,8 +58,7 @@ impl Story {
         conf.syncrate = Some(SYNC_RATE);
         conf.extent_bytes = [2 << 20; 2];
         let cluster = Cluster::prepare(Setup::of(conf));
-        // Nothing else sets it.
-        let _ = DIRECTORY.set(cluster.dir().to_owned());
+        interrupt::remove(cluster.dir());
         let network = if cluster.link.is_real() {
             "Each lives in a network namespace of its own; a virtual cable joins them."
         } else {

@@ -99,7 +99,14 @@ impl Cluster {
     /// # Panics
     /// If there is no room for temporary files.
     pub fn prepare(setup: Setup) -> Cluster {
-        let link = Link::new();
+        Cluster::prepare_on(setup, Link::new())
+    }
+
+    /// The same, with a certain link.
+    ///
+    /// # Panics
+    /// If there is no room for temporary files.
+    pub fn prepare_on(setup: Setup, link: Link) -> Cluster {
         let dir = TempDir::with_prefix("hast").unwrap_or_else(|error| panic!("{error}"));
         let config = dir.path().join("hast.conf");
         let nodes = Side::BOTH.map(|side| {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 
@@ -15,6 +16,9 @@ pub const PORT: u16 = 8457;
 
 /// The interface of each namespace.
 const INTERFACE: &str = "veth";
+
+/// What is wrong with a test that wants to cut a direct link.
+const UNCUTTABLE: &str = "nothing is between these nodes that could be cut";
 
 /// An address that no peer has.
 const WRONG_ETHERNET: &str = "02:00:00:00:00:fe";
@@ -34,6 +38,8 @@ pub enum Link {
         /// In front of each node.
         proxies: [Proxy; 2],
     },
+    /// The nodes' own loopback addresses, and nothing in between: for measurements.
+    Direct([Ipv4Addr; 2]),
 }
 
 impl Link {
@@ -47,7 +53,20 @@ impl Link {
                 Err(error) => println!("no network namespaces here, so loopback: {error}"),
             }
         }
-        Link::loopback()
+        Link::proxies(Duration::ZERO)
+    }
+
+    /// Loopback addresses that reach each other without any detour, whoever asks.
+    pub fn direct() -> Link {
+        Link::Direct(loopback_addresses().map(|[own, _]| own))
+    }
+
+    /// Loopback addresses with proxies that add a round trip of `rtt`, half of it each way.
+    ///
+    /// # Panics
+    /// If this host has no loopback addresses.
+    pub fn delayed(rtt: Duration) -> Link {
+        Link::proxies(rtt / 2)
     }
 
     fn namespaces() -> io::Result<Link> {
@@ -70,19 +89,12 @@ impl Link {
 
     /// # Panics
     /// If this host has no loopback addresses.
-    fn loopback() -> Link {
-        static CLUSTERS: AtomicU32 = AtomicU32::new(0);
-        // Four addresses of 127.0.0.0/8, which are hardly ever anybody else's.
-        let number = std::process::id()
-            .wrapping_mul(64)
-            .wrapping_add(CLUSTERS.fetch_add(1, Ordering::Relaxed));
-        let base = 0x7f01_0000 + (number.wrapping_mul(4) % 0x00fe_0000);
-        let address = |at: u32| Ipv4Addr::from(base + at);
-        let addresses = [[address(0), address(2)], [address(1), address(3)]];
+    fn proxies(delay: Duration) -> Link {
+        let addresses = loopback_addresses();
         let proxies = Side::BOTH.map(|side| {
             let [own, front] = addresses[side.index()];
             let [_, source] = addresses[side.other().index()];
-            Proxy::start(front, PORT, source, own)
+            Proxy::start(front, PORT, source, own, delay)
                 .unwrap_or_else(|error| panic!("proxy on {front}:{PORT}: {error}"))
         });
         Link::Proxies { addresses, proxies }
@@ -101,14 +113,23 @@ impl Link {
                 Side::Beta => Ipv4Addr::new(10, 77, 0, 2),
             },
             Link::Proxies { addresses, .. } => addresses[side.index()][0],
+            Link::Direct(addresses) => addresses[side.index()],
         }
     }
 
     /// Where its peer finds it.
     pub fn reached_at(&self, side: Side) -> Ipv4Addr {
         match self {
-            Link::Namespaces(_) => self.address(side),
+            Link::Namespaces(_) | Link::Direct(_) => self.address(side),
             Link::Proxies { addresses, .. } => addresses[side.index()][1],
+        }
+    }
+
+    /// The address that the node has to connect from, where the system would choose another.
+    pub fn source(&self, side: Side) -> Option<Ipv4Addr> {
+        match self {
+            Link::Namespaces(_) | Link::Proxies { .. } => None,
+            Link::Direct(_) => Some(self.address(side)),
         }
     }
 
@@ -121,15 +142,19 @@ impl Link {
             Link::Namespaces(nodes) => nodes[side.index()]
                 .inside(act)
                 .unwrap_or_else(|error| panic!("network of {side}: {error}")),
-            Link::Proxies { .. } => act(),
+            Link::Proxies { .. } | Link::Direct(_) => act(),
         }
     }
 
     /// Nothing gets through any more, in silence.
+    ///
+    /// # Panics
+    /// If there is nothing in between that could be cut, here and in [`Link::restore`].
     pub fn cut(&self) {
         match self {
             Link::Namespaces(nodes) => must(nodes[0].ip(&format!("link set {INTERFACE} down"))),
             Link::Proxies { proxies, .. } => proxies.iter().for_each(|proxy| proxy.hold(true)),
+            Link::Direct(_) => panic!("{UNCUTTABLE}"),
         }
     }
 
@@ -145,6 +170,7 @@ impl Link {
                 }
             }
             Link::Proxies { proxies, .. } => proxies.iter().for_each(|proxy| proxy.hold(false)),
+            Link::Direct(_) => panic!("{UNCUTTABLE}"),
         }
     }
 
@@ -158,14 +184,14 @@ impl Link {
                 )));
                 true
             }
-            Link::Proxies { .. } => false,
+            Link::Proxies { .. } | Link::Direct(_) => false,
         }
     }
 
     /// Breaks connections as a peer that resets them does. False: not possible here.
     pub fn reset(&self) -> bool {
         match self {
-            Link::Namespaces(_) => false,
+            Link::Namespaces(_) | Link::Direct(_) => false,
             Link::Proxies { proxies, .. } => {
                 proxies.iter().for_each(Proxy::reset);
                 true
@@ -193,11 +219,12 @@ impl Link {
         })
     }
 
-    /// Bytes that travelled so far, in both directions.
+    /// Bytes that travelled so far, in both directions; 0 where nobody counts.
     pub fn bytes(&self) -> u64 {
         match self {
             Link::Namespaces(_) => self.at(Side::Alpha, interface_bytes),
             Link::Proxies { proxies, .. } => proxies.iter().map(Proxy::bytes).sum(),
+            Link::Direct(_) => 0,
         }
     }
 
@@ -209,7 +236,7 @@ impl Link {
         let address = self.address(to);
         match self {
             Link::Namespaces(_) => self.at(Side::Beta, || connect_from(FOREIGN, address)),
-            Link::Proxies { .. } => connect_from(Ipv4Addr::LOCALHOST, address),
+            Link::Proxies { .. } | Link::Direct(_) => connect_from(Ipv4Addr::LOCALHOST, address),
         }
     }
 
@@ -223,7 +250,9 @@ impl Link {
             Link::Namespaces(_) => self.at(to.other(), || {
                 connect_from(self.address(to.other()), address)
             }),
-            Link::Proxies { .. } => connect_from(self.reached_at(to.other()), address),
+            Link::Proxies { .. } | Link::Direct(_) => {
+                connect_from(self.reached_at(to.other()), address)
+            }
         }
     }
 }
@@ -232,6 +261,18 @@ impl Default for Link {
     fn default() -> Link {
         Link::new()
     }
+}
+
+/// Of each node: its own address, and another one for what is in front of it. They are of
+/// 127.0.0.0/8, and hardly ever anybody else's.
+pub fn loopback_addresses() -> [[Ipv4Addr; 2]; 2] {
+    static CLUSTERS: AtomicU32 = AtomicU32::new(0);
+    let number = std::process::id()
+        .wrapping_mul(64)
+        .wrapping_add(CLUSTERS.fetch_add(1, Ordering::Relaxed));
+    let base = 0x7f01_0000 + (number.wrapping_mul(4) % 0x00fe_0000);
+    let address = |at: u32| Ipv4Addr::from(base + at);
+    [[address(0), address(2)], [address(1), address(3)]]
 }
 
 fn must(done: io::Result<()>) {

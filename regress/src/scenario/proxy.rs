@@ -3,13 +3,24 @@
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::link::connect_from;
 
+/// Bytes read at once.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Chunks under way at most where there is a delay: what a very fast link would hold. In chunks
+/// that are full, a second's worth at 1 GiB/s.
+const CHUNKS_MAX: usize = 4096;
+
 #[derive(Debug, Default)]
 struct Shared {
+    /// Each way.
+    delay: Duration,
     held: Mutex<bool>,
     freed: Condvar,
     bytes: AtomicU64,
@@ -25,7 +36,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on `front`; what comes is forwarded to `target`, the same port, from `source`.
+    /// Listens on `front`; what comes is forwarded to `target`, the same port, from `source`, and
+    /// takes `delay` each way.
     ///
     /// # Errors
     /// The address cannot be had.
@@ -34,9 +46,13 @@ impl Proxy {
         port: u16,
         source: Ipv4Addr,
         target: Ipv4Addr,
+        delay: Duration,
     ) -> io::Result<Proxy> {
         let listener = TcpListener::bind((front, port))?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            delay,
+            ..Shared::default()
+        });
         let of_thread = Arc::clone(&shared);
         thread::spawn(move || {
             for client in listener.incoming() {
@@ -115,13 +131,16 @@ fn join(shared: &Arc<Shared>, client: TcpStream, server: TcpStream) {
     for pair in pairs {
         if let (Ok(from), Ok(to)) = pair {
             let shared = Arc::clone(shared);
-            thread::spawn(move || forward(&shared, from, to));
+            thread::spawn(move || match shared.delay {
+                Duration::ZERO => forward(&shared, from, to),
+                _ => forward_late(&shared, &from, to),
+            });
         }
     }
 }
 
 fn forward(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
-    let mut buffer = vec![0; 256 * 1024];
+    let mut buffer = vec![0; CHUNK_BYTES];
     while let Ok(count) = from.read(&mut buffer) {
         shared.wait();
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
@@ -134,6 +153,50 @@ fn forward(shared: &Shared, mut from: TcpStream, mut to: TcpStream) {
             .bytes
             .fetch_add(bytes.len() as u64, Ordering::Relaxed);
     }
+    close(&from, &to);
+}
+
+/// As [`forward`], later. One thread reads at once, so that what is under way does not slow the
+/// sender down, and this one writes when it is time.
+fn forward_late(shared: &Arc<Shared>, from: &TcpStream, mut to: TcpStream) {
+    let (sender, chunks) = sync_channel(CHUNKS_MAX);
+    let (reading, delay) = (Arc::clone(shared), shared.delay);
+    let Ok(mut source) = from.try_clone() else {
+        close(from, &to);
+        return;
+    };
+    thread::spawn(move || {
+        let mut buffer = vec![0; CHUNK_BYTES];
+        while let Ok(count) = source.read(&mut buffer) {
+            reading.wait();
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
+                break;
+            };
+            if sender
+                .send((Instant::now() + delay, bytes.to_vec()))
+                .is_err()
+            {
+                break;
+            }
+        }
+    });
+    deliver(shared, &chunks, &mut to);
+    close(from, &to);
+}
+
+fn deliver(shared: &Shared, chunks: &Receiver<(Instant, Vec<u8>)>, to: &mut TcpStream) {
+    while let Ok((due, bytes)) = chunks.recv() {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        if to.write_all(&bytes).is_err() {
+            return;
+        }
+        shared
+            .bytes
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    }
+}
+
+fn close(from: &TcpStream, to: &TcpStream) {
     // Either may be closed already.
     let _ = to.shutdown(Shutdown::Write);
     let _ = from.shutdown(Shutdown::Read);
