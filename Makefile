@@ -6,6 +6,7 @@ DESTDIR ?=
 PROGRAMS ?= target/release
 SEEDS ?= 100000
 EXECUTIONS ?= 200000
+BENCH ?=
 
 all: build
 
@@ -47,8 +48,13 @@ simulate:
 demo: build
 	sh regress/demo.sh
 
-bench:
-	$(CARGO) bench --locked -p hast-regress
+# Measures it beside what it can be compared with on this machine: make bench BENCH=--quick
+bench: build
+	$(CARGO) run --release --locked --quiet -p hast-regress --bin hast-bench -- $(BENCH)
+
+# Times of the wire protocol's parts.
+bench-wire:
+	$(CARGO) bench --locked -p hast-regress --bench wire
 
 # Where hier(7) wants it; DESTDIR and PREFIX as usual. SYSTEM and PROGRAMS: of another system.
 install: build
@@ -70,4 +76,4 @@ freebsd-port:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check tools lint test fuzz-short fuzz simulate-short simulate demo bench install freebsd-check freebsd freebsd-port clean
+.PHONY: all build check tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-wire install freebsd-check freebsd freebsd-port clean

@@ -1,5 +1,6 @@
 //! The regression suite.
 
+pub mod figures;
 pub mod golden;
 pub mod interrupt;
 pub mod programs;

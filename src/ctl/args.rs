@@ -31,8 +31,6 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
        hastctl pause-sync | resume-sync [-d] [-c config] all | name ...
        hastctl sync-rate [-d] [-c config] <bytes/s | unlimited | adaptive | default>
 		all | name ...
-       hastctl connect [-d] [-c config] all | name ...
-       hastctl disconnect [-d] [-c config] [--force] all | name ...
        hastctl stop [-d] [-c config]
 also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
        and [-N node] for every command
@@ -71,10 +69,6 @@ pub enum Command {
     ResumeSync(NamesOptions),
     /// Says how fast they may go.
     SyncRate(RateOptions),
-    /// Lets nodes meet again.
-    Connect(NamesOptions),
-    /// Keeps nodes apart.
-    Disconnect(ForceOptions),
     /// Stops the daemon.
     Stop(Common),
     /// Works on the configuration alone.
@@ -168,21 +162,6 @@ pub struct NamesOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "see Common")]
     pub common: Common,
-    /// The resources; `all` as the first means all of the daemon's.
-    #[arg(required = true)]
-    pub names: Vec<String>,
-}
-
-/// Options of commands that can be forced.
-#[derive(Debug, Args)]
-#[command(args_override_self = true)]
-pub struct ForceOptions {
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "see Common")]
-    pub common: Common,
-    /// Whatever it costs.
-    #[arg(long)]
-    pub force: bool,
     /// The resources; `all` as the first means all of the daemon's.
     #[arg(required = true)]
     pub names: Vec<String>,

@@ -19,7 +19,6 @@ pub mod fence;
 pub mod hooks;
 pub mod listener;
 pub mod log;
-pub mod memory;
 pub mod names;
 pub mod options;
 pub mod parent;

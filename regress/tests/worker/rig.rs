@@ -52,7 +52,6 @@ impl Node {
                 metaflush: false,
                 sync_rate: SyncRate::Unlimited,
                 sync_paused: false,
-                connect: true,
             },
         };
         let geometry = Geometry {

@@ -27,7 +27,6 @@ use super::connect::Connecting;
 use super::control::{ConnectionId, Control};
 use super::hooks::Hooks;
 use super::log::{About, DAEMON, Log};
-use super::memory::Memory;
 use super::names::{Account, Names};
 use super::options::Options;
 use super::pidfile::Pidfile;
@@ -137,7 +136,6 @@ pub struct Parent {
     hooks: Hooks,
     /// Resources that are to become primary when their fencing program agrees.
     promotions: BTreeMap<EntryId, Promotion>,
-    memory: Memory,
     last_id: u64,
     ending: bool,
 }

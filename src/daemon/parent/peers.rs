@@ -62,7 +62,6 @@ impl Parent {
             .map(|entry| ResourceFacts {
                 admitted: admits(entry),
                 role: entry.role(),
-                disconnected: entry.steering.disconnected,
                 token: hello
                     .second
                     .as_ref()

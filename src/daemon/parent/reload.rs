@@ -45,7 +45,7 @@ impl Parent {
             match (change.action(role), id, conf) {
                 (Action::Add, _, Some(conf)) => {
                     let id = EntryId(self.next_id());
-                    self.add_entry(Entry::new(id, conf.clone()));
+                    self.entries.push(Entry::new(id, conf.clone()));
                     self.log
                         .info(DAEMON, format_args!("Resource {name} added."));
                 }

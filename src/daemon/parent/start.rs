@@ -20,7 +20,6 @@ use crate::daemon::control::Control;
 use crate::daemon::detach::{self, Detached};
 use crate::daemon::hooks::Hooks;
 use crate::daemon::log::{DAEMON, Log};
-use crate::daemon::memory::Memory;
 use crate::daemon::names::{Account, Names};
 use crate::daemon::options::Options;
 use crate::daemon::pidfile::{Pidfile, PidfileError};
@@ -237,7 +236,6 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         names,
         hooks: Hooks::default(),
         promotions: std::collections::BTreeMap::new(),
-        memory: Memory::new(&config.state),
         last_id: 0,
         ending: false,
         config,
@@ -248,7 +246,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
             // So that its addresses are known when the peer connects.
             parent.names.refresh(remote, now);
         }
-        parent.add_entry(Entry::new(id, conf));
+        parent.entries.push(Entry::new(id, conf));
     }
     parent.start_listener(now);
     Ok(parent)

@@ -171,8 +171,7 @@ impl<'p> Worker<'p> {
             pool.alloc(REQUEST_BYTES_MAX)
                 .unwrap_or_else(|| unreachable!("the pool has room for what is always needed"))
         };
-        let connects = start.has_peer && start.settings.connect;
-        let connector = Connector::new(connects, timeout_ms(&start.settings), now);
+        let connector = Connector::new(start.has_peer, timeout_ms(&start.settings), now);
         let peer = Peer::new(
             connector,
             Encoder::new(super::stages(&start.settings)),
@@ -206,12 +205,7 @@ impl<'p> Worker<'p> {
             front,
             bufs: vec![None; REQUESTS_MAX as usize],
             peer,
-            report: Report::new(
-                start.peer_address.clone(),
-                start.has_peer,
-                start.settings.connect,
-                now,
-            ),
+            report: Report::new(start.peer_address.clone(), start.has_peer, now),
             resource: start.resource.clone(),
             settings: start.settings,
             has_peer: start.has_peer,
@@ -460,8 +454,7 @@ impl<'p> Worker<'p> {
     }
 
     fn set(&mut self, settings: Settings, reconnect: bool, peer_address: String) {
-        let connects = settings.connect;
-        let turned = std::mem::replace(&mut self.settings, settings).connect != connects;
+        self.settings = settings;
         self.peer.encoder.stages = super::stages(&settings);
         self.peer.connector.set_timeout(timeout_ms(&settings));
         self.feed(PrimaryEvent::Parameters(parameters(&settings)));
@@ -472,17 +465,7 @@ impl<'p> Worker<'p> {
                 LostReason::Asked,
                 "The address of the remote node has changed.".to_owned(),
             );
-        } else if turned {
-            let words = if connects {
-                "Not connected yet."
-            } else {
-                report::BY_ORDER
-            };
-            self.lose(LostReason::Asked, words.to_owned());
-        }
-        if reconnect || turned {
-            let connects = self.has_peer && connects;
-            self.peer.connector.restart(self.now, connects);
+            self.peer.connector.restart(self.now, self.has_peer);
         }
         self.report.peer = peer_address;
     }

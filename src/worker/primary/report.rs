@@ -14,9 +14,6 @@ use crate::ctl::size::humanize;
 /// Pause between two looks at the progress of a synchronisation, in milliseconds.
 const SAMPLE_MS: u64 = 1000;
 
-/// Why it is not connected, if an administrator wants it so.
-pub(super) const BY_ORDER: &str = "Disconnected by order of an administrator.";
-
 /// Looks that are remembered: the rate is that of the last ten seconds.
 const SAMPLES: usize = 11;
 
@@ -49,10 +46,8 @@ pub(super) struct Queues {
 }
 
 impl Report {
-    pub(super) fn new(peer: String, has_peer: bool, connects: bool, now: Time) -> Report {
-        let reason = if has_peer && !connects {
-            BY_ORDER
-        } else if has_peer {
+    pub(super) fn new(peer: String, has_peer: bool, now: Time) -> Report {
+        let reason = if has_peer {
             "Not connected yet."
         } else {
             "There is no remote node."
