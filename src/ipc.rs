@@ -160,7 +160,12 @@ pub enum FromWorker {
         text: String,
     },
     /// Something that hooks and operators want to know.
-    Event(Event),
+    Event {
+        /// What.
+        event: Event,
+        /// In words, for operators.
+        details: String,
+    },
     /// The answer to `Status`.
     Status(Box<Status>),
 }
@@ -195,7 +200,7 @@ pub enum Level {
     Error,
 }
 
-/// Events of a worker (spec/04).
+/// Events of a worker: those of the original, for which hooks are run, then ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// The peers are connected.
@@ -210,6 +215,122 @@ pub enum Event {
     SyncIntr,
     /// Both were written apart.
     SplitBrain,
+    /// An attempt to connect has failed, for another reason than the one before.
+    ConnectFailed,
+    /// The nodes do not fit together, and only an operator can do something about it.
+    Mismatch,
+    /// A synchronisation has made progress.
+    SyncProgress,
+    /// The counters fit no history: everything is synchronised.
+    CountersReset,
+    /// An operation on the local disk failed.
+    DiskError,
+    /// An operation on the peer's disk failed.
+    PeerError,
+    /// The local disk is no longer used.
+    DiskDetached,
+    /// The peer cannot do something that this node relies on otherwise.
+    PeerLimited,
+}
+
+impl Event {
+    /// Whether it is for operators to read and nothing depends on it.
+    pub const fn is_words(self) -> bool {
+        match self {
+            Event::Connect
+            | Event::Disconnect
+            | Event::SyncStart
+            | Event::SyncDone
+            | Event::SyncIntr
+            | Event::SplitBrain => false,
+            Event::ConnectFailed
+            | Event::Mismatch
+            | Event::SyncProgress
+            | Event::CountersReset
+            | Event::DiskError
+            | Event::PeerError
+            | Event::DiskDetached
+            | Event::PeerLimited => true,
+        }
+    }
+}
+
+/// Why a worker is not connected, for programs and for `hastctl explain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The first attempt has not ended.
+    Starting,
+    /// There is no peer.
+    NoPeer,
+    /// No connection to the peer can be made.
+    Unreachable,
+    /// The peer does not answer.
+    Silent,
+    /// The peer does not accept the connection: its role or its configuration.
+    Refused,
+    /// The connection broke.
+    Broken,
+    /// The peer violated the protocol.
+    Protocol,
+    /// The data areas or extents differ in size.
+    SizeMismatch,
+    /// The copies belong to different resources.
+    IdMismatch,
+    /// Both copies were written apart.
+    SplitBrain,
+    /// This copy is incomplete, and the one that it was copied from is gone.
+    NoGoodCopy,
+    /// An operation failed on the peer.
+    PeerFailed,
+    /// An operation failed on the local disk.
+    LocalFailed,
+    /// It was closed on request.
+    Asked,
+}
+
+impl Cause {
+    /// Every cause.
+    pub const ALL: [Cause; 14] = [
+        Cause::Starting,
+        Cause::NoPeer,
+        Cause::Unreachable,
+        Cause::Silent,
+        Cause::Refused,
+        Cause::Broken,
+        Cause::Protocol,
+        Cause::SizeMismatch,
+        Cause::IdMismatch,
+        Cause::SplitBrain,
+        Cause::NoGoodCopy,
+        Cause::PeerFailed,
+        Cause::LocalFailed,
+        Cause::Asked,
+    ];
+
+    /// The word of `cause` in hast-json(5).
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Cause::Starting => "starting",
+            Cause::NoPeer => "no-peer",
+            Cause::Unreachable => "unreachable",
+            Cause::Silent => "silent",
+            Cause::Refused => "refused",
+            Cause::Broken => "broken",
+            Cause::Protocol => "protocol",
+            Cause::SizeMismatch => "size-mismatch",
+            Cause::IdMismatch => "id-mismatch",
+            Cause::SplitBrain => "split-brain",
+            Cause::NoGoodCopy => "no-good-copy",
+            Cause::PeerFailed => "peer-failed",
+            Cause::LocalFailed => "local-failed",
+            Cause::Asked => "asked",
+        }
+    }
+
+    /// The cause of that word.
+    pub fn from_name(name: &str) -> Option<Cause> {
+        Cause::ALL.into_iter().find(|cause| cause.as_str() == name)
+    }
 }
 
 /// State of a worker, for `hastctl status` and `list`.
@@ -219,6 +340,8 @@ pub struct Status {
     pub connected: bool,
     /// Why not, in words.
     pub reason: Option<String>,
+    /// The same for programs.
+    pub cause: Option<Cause>,
     /// Seconds since `connected` last changed.
     pub since_s: u64,
     /// Bytes in dirty extents.

@@ -1,8 +1,8 @@
 //! The state of resources as JSON: what `hastctl status --json` and `list --json` print.
 //!
 //! The daemon fills one [`Resource`] per resource in (`x-json` of the control protocol), hastctl
-//! puts them into a [`Document`]. Fields are only ever added within one [`VERSION`]; hastctl(8)
-//! documents them.
+//! puts them into a [`Document`]. Fields are only ever added within one [`VERSION`];
+//! hast-json(5) documents them.
 
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +85,12 @@ pub struct Resource {
     /// Why it is degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The same in a word: [`ipc::Cause::as_str`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What was wrong last, unless it has been set right since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
     /// For how many seconds `status` has been what it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_seconds: Option<u64>,
@@ -115,6 +121,17 @@ pub struct Resource {
     /// Counters since the worker started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<Counters>,
+}
+
+/// What was wrong with a resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// The word of the event: [`crate::events::Kind::as_str`].
+    pub kind: String,
+    /// In words.
+    pub details: String,
+    /// How long ago.
+    pub seconds_ago: u64,
 }
 
 /// What hast.conf says.
@@ -285,6 +302,7 @@ impl Resource {
     /// Adds what only this program's workers say.
     pub fn extend(&mut self, status: &ipc::Status) {
         self.reason.clone_from(&status.reason);
+        self.cause = status.cause.map(|cause| cause.as_str().to_owned());
         self.since_seconds = Some(status.since_s);
         self.disk = Some(status.disk.clone());
         self.synchronisation = status.sync.map(|sync| Synchronisation {

@@ -31,6 +31,9 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
        hastctl pause-sync | resume-sync [-d] [-c config] all | name ...
        hastctl sync-rate [-d] [-c config] <bytes/s | unlimited | adaptive | default>
 		all | name ...
+       hastctl explain [-d] [-c config] [--json] [all | name ...]
+       hastctl events [-d] [-c config] [--json] [--since time] [--follow]
+		[all | name ...]
        hastctl stop [-d] [-c config]
 also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
        and [-N node] for every command
@@ -69,6 +72,10 @@ pub enum Command {
     ResumeSync(NamesOptions),
     /// Says how fast they may go.
     SyncRate(RateOptions),
+    /// Says what state resources are in and what to do, in words.
+    Explain(ExplainOptions),
+    /// Shows what has happened.
+    Events(EventsOptions),
     /// Stops the daemon.
     Stop(Common),
     /// Works on the configuration alone.
@@ -197,6 +204,44 @@ pub struct StatusOptions {
     pub watch: bool,
     /// The resources; none, or `all` as the first, means all of the daemon's.
     pub names: Vec<String>,
+}
+
+/// Options of `explain`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct ExplainOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// For programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The resources; none, or `all` as the first, means all of the daemon's.
+    pub names: Vec<String>,
+}
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct EventsOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// For programs: an object in each line.
+    #[arg(long)]
+    pub json: bool,
+    /// From then on.
+    #[arg(long, value_name = "time", value_parser = since)]
+    pub since: Option<u64>,
+    /// And what happens from now on.
+    #[arg(long)]
+    pub follow: bool,
+    /// The resources; none, or `all` as the first, means all, and the daemon.
+    pub names: Vec<String>,
+}
+
+fn since(text: &str) -> Result<u64, &'static str> {
+    crate::moment::parse(text, crate::moment::now_ms())
 }
 
 /// Options of `wait`.
@@ -391,6 +436,7 @@ mod tests {
             ("create -m 1x test", "Invalid mediasize"),
             ("create -a 16E test", "Invalid alignment"),
             ("config print --format xml", "Invalid format"),
+            ("events --since yesterday", "Invalid time"),
         ];
         for (line, text) in cases {
             assert_eq!(

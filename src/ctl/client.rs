@@ -28,6 +28,12 @@ pub(super) struct Failure {
     pub(super) code: u8,
 }
 
+impl Failure {
+    pub(super) fn new(code: u8, text: String) -> Failure {
+        Failure { text, code }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)

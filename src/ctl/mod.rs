@@ -11,7 +11,9 @@ mod confine;
 mod connector;
 mod create;
 mod dump;
+mod events;
 pub mod exit;
+mod explain;
 pub mod output;
 mod role;
 pub mod size;
@@ -73,6 +75,12 @@ pub fn run(
         }),
         Command::Status(options) => with_config(&options.common, out, err, |config, console| {
             status::run(&options, status::Form::Table, config, console)
+        }),
+        Command::Explain(options) => with_config(&options.common, out, err, |config, console| {
+            explain::run(&options, config, console)
+        }),
+        Command::Events(options) => with_config(&options.common, out, err, |config, console| {
+            events::run(&options, config, console)
         }),
         Command::Wait(options) => with_config(&options.common, out, err, |config, console| {
             watch::wait(&options, config, console)

@@ -77,7 +77,7 @@ pub(super) fn run(
 }
 
 /// The first error of the reply.
-fn code(reply: &ControlReply) -> u8 {
+pub(super) fn code(reply: &ControlReply) -> u8 {
     reply
         .resources
         .iter()

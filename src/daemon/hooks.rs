@@ -10,8 +10,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::events::Events;
 use super::log::{DAEMON, Log};
+use crate::events::Kind;
 use crate::ipc::Event;
+use crate::terms::Role;
 
 /// Hooks at the same time at most.
 const RUNNING_MAX: usize = 64;
@@ -22,17 +25,28 @@ const QUEUE_MAX: usize = 1024;
 /// How often a hook that runs long is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The word for an event, as hooks get it.
-pub const fn event_name(event: Event) -> &'static str {
-    match event {
+/// The word for an event, as hooks get it; none if no hook is run for it.
+pub const fn event_name(event: Event) -> Option<&'static str> {
+    Some(match event {
         Event::Connect => "connect",
         Event::Disconnect => "disconnect",
         Event::SyncStart => "syncstart",
         Event::SyncDone => "syncdone",
         Event::SyncIntr => "syncintr",
         Event::SplitBrain => "split-brain",
-    }
+        Event::ConnectFailed
+        | Event::Mismatch
+        | Event::SyncProgress
+        | Event::CountersReset
+        | Event::DiskError
+        | Event::PeerError
+        | Event::DiskDetached
+        | Event::PeerLimited => return None,
+    })
 }
+
+/// The resource that a hook is run for, and its role then.
+pub type Owner = (String, Role);
 
 /// What is to be run.
 #[derive(Debug)]
@@ -58,6 +72,7 @@ impl Order {
 
 #[derive(Debug)]
 struct Running {
+    owner: Owner,
     child: Child,
     text: String,
     since: Instant,
@@ -68,30 +83,37 @@ struct Running {
 #[derive(Debug, Default)]
 pub struct Hooks {
     running: Vec<Running>,
-    queue: VecDeque<Order>,
+    queue: VecDeque<(Owner, Order)>,
 }
 
 impl Hooks {
     /// Runs a hook, or lets it wait for its turn.
-    pub fn run(&mut self, program: PathBuf, arguments: Vec<String>, log: &mut Log, now: Instant) {
+    pub fn run(
+        &mut self,
+        owner: Owner,
+        program: PathBuf,
+        arguments: Vec<String>,
+        (log, events): (&mut Log, &mut Events),
+        now: Instant,
+    ) {
         let order = Order::new(program, arguments);
         if self.queue.len() >= QUEUE_MAX {
-            log.error(
-                DAEMON,
-                format_args!(
-                    "Unable to execute hook: {QUEUE_MAX} hooks wait already (cmd=[{}]).",
-                    order.text()
-                ),
+            let text = format!(
+                "Unable to execute hook: {QUEUE_MAX} hooks wait already (cmd=[{}]).",
+                order.text()
             );
+            log.error(DAEMON, &text);
+            events.note(Kind::HookFailed, whose(&owner), text, now);
             return;
         }
-        self.queue.push_back(order);
-        self.start_waiting(log, now);
+        self.queue.push_back((owner, order));
+        self.start_waiting((log, events), now);
     }
 
     /// Waits for the end of a program that was started elsewhere.
-    pub fn adopt(&mut self, child: Child, text: String, now: Instant) {
+    pub fn adopt(&mut self, owner: Owner, child: Child, text: String, now: Instant) {
         self.running.push(Running {
+            owner,
             child,
             text,
             since: now,
@@ -99,16 +121,19 @@ impl Hooks {
         });
     }
 
-    fn start_waiting(&mut self, log: &mut Log, now: Instant) {
+    fn start_waiting(&mut self, (log, events): (&mut Log, &mut Events), now: Instant) {
         while self.running.len() < RUNNING_MAX {
-            let Some(order) = self.queue.pop_front() else {
+            let Some((owner, order)) = self.queue.pop_front() else {
                 return;
             };
             let text = order.text();
             match command(&order, log.is_streams()).spawn() {
                 Ok(child) => {
                     log.debug(1, DAEMON, format_args!("Executing hook: {text}."));
+                    let details = format!("Hook started (pid={}, cmd=[{text}]).", child.id());
+                    events.note(Kind::HookStart, whose(&owner), details, now);
                     self.running.push(Running {
+                        owner,
                         child,
                         text,
                         since: now,
@@ -117,49 +142,53 @@ impl Hooks {
                 }
                 Err(error) => {
                     let reason = crate::terms::system_reason(&error);
-                    log.error(
-                        DAEMON,
-                        format_args!("Unable to execute hook: {reason} (cmd=[{text}])."),
-                    );
+                    let text = format!("Unable to execute hook: {reason} (cmd=[{text}]).");
+                    log.error(DAEMON, &text);
+                    events.note(Kind::HookFailed, whose(&owner), text, now);
                 }
             }
         }
     }
 
     /// Reaps hooks that have ended.
-    pub fn reap(&mut self, log: &mut Log, now: Instant) {
+    pub fn reap(&mut self, (log, events): (&mut Log, &mut Events), now: Instant) {
         self.running.retain_mut(|hook| {
             let pid = hook.child.id();
-            match hook.child.try_wait() {
+            let (is_good, text) = match hook.child.try_wait() {
                 Ok(None) => return true,
-                Ok(Some(status)) => report_end(log, pid, status, &hook.text),
-                Err(error) => log.error(
-                    DAEMON,
-                    format_args!(
-                        "Unable to wait for hook: {error} (pid={pid}, cmd=[{}]).",
-                        hook.text
-                    ),
-                ),
+                Ok(Some(status)) => describe_end(pid, status, &hook.text),
+                Err(error) => {
+                    let cmd = &hook.text;
+                    let text =
+                        format!("Unable to wait for hook: {error} (pid={pid}, cmd=[{cmd}]).");
+                    (false, text)
+                }
+            };
+            if is_good {
+                log.debug(1, DAEMON, &text);
+                events.note(Kind::HookEnd, whose(&hook.owner), text, now);
+            } else {
+                log.error(DAEMON, &text);
+                events.note(Kind::HookFailed, whose(&hook.owner), text, now);
             }
             false
         });
-        self.start_waiting(log, now);
+        self.start_waiting((log, events), now);
     }
 
     /// Reports hooks that run long.
-    pub fn tick(&mut self, log: &mut Log, now: Instant) {
+    pub fn tick(&mut self, (log, events): (&mut Log, &mut Events), now: Instant) {
         for hook in &mut self.running {
             if now.saturating_duration_since(hook.reported) >= REPORT_INTERVAL {
                 hook.reported = now;
-                log.warning(
-                    DAEMON,
-                    format_args!(
-                        "Hook is running for {} seconds (pid={}, cmd=[{}]).",
-                        now.saturating_duration_since(hook.since).as_secs(),
-                        hook.child.id(),
-                        hook.text
-                    ),
+                let text = format!(
+                    "Hook is running for {} seconds (pid={}, cmd=[{}]).",
+                    now.saturating_duration_since(hook.since).as_secs(),
+                    hook.child.id(),
+                    hook.text
                 );
+                log.warning(DAEMON, &text);
+                events.note(Kind::HookSlow, whose(&hook.owner), text, now);
             }
         }
     }
@@ -189,20 +218,24 @@ pub(super) fn command(order: &Order, inherit_output: bool) -> Command {
     command
 }
 
-fn report_end(log: &mut Log, pid: u32, status: ExitStatus, text: &str) {
+fn whose((name, role): &Owner) -> super::events::Whose<'_> {
+    Some((name, *role))
+}
+
+/// Whether a hook has ended well, and in words.
+fn describe_end(pid: u32, status: ExitStatus, text: &str) -> (bool, String) {
     match (status.code(), status.signal()) {
-        (Some(0), _) => log.debug(
-            1,
-            DAEMON,
-            format_args!("Hook exited gracefully (pid={pid}, cmd=[{text}])."),
+        (Some(0), _) => (
+            true,
+            format!("Hook exited gracefully (pid={pid}, cmd=[{text}])."),
         ),
-        (_, Some(signal)) => log.error(
-            DAEMON,
-            format_args!("Hook was killed (pid={pid}, signal={signal}, cmd=[{text}])."),
+        (_, Some(signal)) => (
+            false,
+            format!("Hook was killed (pid={pid}, signal={signal}, cmd=[{text}])."),
         ),
-        (code, None) => log.error(
-            DAEMON,
-            format_args!(
+        (code, None) => (
+            false,
+            format!(
                 "Hook exited ungracefully (pid={pid}, exitcode={}, cmd=[{text}]).",
                 code.unwrap_or(-1)
             ),
@@ -214,14 +247,19 @@ fn report_end(log: &mut Log, pid: u32, status: ExitStatus, text: &str) {
 mod tests {
     use super::*;
 
+    fn owner() -> Owner {
+        ("test".to_owned(), Role::Primary)
+    }
+
     #[test]
     fn a_flood_of_events_neither_runs_nor_queues_without_bound() {
         let (mut hooks, mut log) = (Hooks::default(), Log::streams(0));
+        let mut events = Events::default();
         let now = Instant::now();
         let sleep = || (PathBuf::from("/bin/sleep"), vec!["60".to_owned()]);
         for _ in 0..RUNNING_MAX + QUEUE_MAX + 5 {
             let (program, arguments) = sleep();
-            hooks.run(program, arguments, &mut log, now);
+            hooks.run(owner(), program, arguments, (&mut log, &mut events), now);
         }
         assert_eq!(hooks.running.len(), RUNNING_MAX);
         assert_eq!(hooks.queue.len(), QUEUE_MAX);
@@ -234,12 +272,16 @@ mod tests {
     #[test]
     fn program_that_does_not_exist_is_reported_and_forgotten() {
         let (mut hooks, mut log) = (Hooks::default(), Log::streams(0));
+        let mut events = Events::default();
         hooks.run(
+            owner(),
             "/nonexistent/hook".into(),
             Vec::new(),
-            &mut log,
+            (&mut log, &mut events),
             Instant::now(),
         );
         assert!(hooks.running.is_empty() && hooks.queue.is_empty());
+        let page = events.page(crate::events::Query::default(), &[]);
+        assert_eq!(page.events[0].kind, "hook-failed");
     }
 }

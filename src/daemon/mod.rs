@@ -15,6 +15,7 @@ mod confine;
 pub mod connect;
 pub mod control;
 mod detach;
+pub mod events;
 pub mod fence;
 pub mod hooks;
 pub mod listener;

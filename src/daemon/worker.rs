@@ -71,8 +71,8 @@ impl Conversation {
                 self.connecting = true;
                 Ok(())
             }
-            FromWorker::Event(_) if self.kind == Kind::Check => Err("an event of a check"),
-            FromWorker::Event(_) => Ok(()),
+            FromWorker::Event { .. } if self.kind == Kind::Check => Err("an event of a check"),
+            FromWorker::Event { .. } => Ok(()),
             FromWorker::Status(_) => match self.status_asked.checked_sub(1) {
                 Some(left) => {
                     self.status_asked = left;
@@ -175,7 +175,13 @@ impl Worker {
                 ready.confinement = ready.confinement.sanitised();
                 self.ready = Some(ready);
             }
-            FromWorker::Status(status) => self.status = Some((now, (**status).clone())),
+            FromWorker::Status(status) => {
+                let mut status = (**status).clone();
+                // It is shown on terminals.
+                status.reason = status.reason.map(|reason| super::log::sanitised(&reason));
+                status.disk = super::log::sanitised(&status.disk);
+                self.status = Some((now, status));
+            }
             _ => {}
         }
         Ok(Some(message))
@@ -242,6 +248,13 @@ mod tests {
         }
     }
 
+    fn event() -> FromWorker {
+        FromWorker::Event {
+            event: Event::Connect,
+            details: String::new(),
+        }
+    }
+
     fn log() -> FromWorker {
         FromWorker::Log {
             level: Level::Info,
@@ -266,7 +279,7 @@ mod tests {
         assert!(primary.admit(&ready).is_err());
         assert!(primary.admit(&failed()).is_ok());
         assert!(primary.admit(&log()).is_ok());
-        assert!(primary.admit(&FromWorker::Event(Event::Connect)).is_err());
+        assert!(primary.admit(&event()).is_err());
     }
 
     #[test]
@@ -284,7 +297,7 @@ mod tests {
     #[test]
     fn a_check_has_no_events() {
         let mut check = Conversation::new(Kind::Check, true);
-        assert!(check.admit(&FromWorker::Event(Event::SyncDone)).is_err());
+        assert!(check.admit(&event()).is_err());
     }
 
     #[test]

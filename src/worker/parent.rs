@@ -125,7 +125,12 @@ impl Parent {
 
     /// Tells the parent.
     pub(super) fn send(&mut self, message: FromWorker) {
-        if self.waiting.len() >= WAITING_MAX && matches!(message, FromWorker::Log { .. }) {
+        let is_words = match &message {
+            FromWorker::Log { .. } => true,
+            FromWorker::Event { event, .. } => event.is_words(),
+            _ => false,
+        };
+        if self.waiting.len() >= WAITING_MAX && is_words {
             self.dropped += 1;
             return;
         }
@@ -142,9 +147,10 @@ impl Parent {
         self.send(FromWorker::Log { level, text });
     }
 
-    /// Something that happened.
-    pub(super) fn event(&mut self, event: Event) {
-        self.send(FromWorker::Event(event));
+    /// Something that happened, and what of it operators want to read.
+    pub(super) fn event(&mut self, event: Event, details: impl Into<String>) {
+        let details = details.into();
+        self.send(FromWorker::Event { event, details });
     }
 
     /// Sends what waits, as far as the socket takes it.

@@ -1,6 +1,7 @@
 //! Why connections end, in words: for the log, for `hastctl status`, for the peer.
 
 use crate::engine::event::{FailedOp, LostReason};
+use crate::ipc::Cause;
 use crate::terms::Errno;
 use crate::wire::hello::SPLIT_BRAIN_TEXT;
 
@@ -28,6 +29,37 @@ pub(super) fn describe(reason: LostReason) -> String {
         }
         LostReason::LocalFailed(error) => format!("A request failed on the local disk: {error}."),
         LostReason::Asked => "The connection was closed on request.".to_owned(),
+    }
+}
+
+/// The reason for programs.
+pub(super) fn cause(reason: LostReason) -> Cause {
+    match reason {
+        LostReason::Broken => Cause::Broken,
+        LostReason::Timeout => Cause::Silent,
+        LostReason::Protocol(_) => Cause::Protocol,
+        LostReason::DatasizeMismatch { .. } | LostReason::ExtentsizeMismatch { .. } => {
+            Cause::SizeMismatch
+        }
+        LostReason::ResuidMismatch { .. } => Cause::IdMismatch,
+        LostReason::SplitBrain => Cause::SplitBrain,
+        LostReason::NoGoodCopy => Cause::NoGoodCopy,
+        LostReason::RemoteFailed(_) => Cause::PeerFailed,
+        LostReason::LocalFailed(_) => Cause::LocalFailed,
+        LostReason::Asked => Cause::Asked,
+    }
+}
+
+/// Why the secondary refuses, by its text: the original has no other way of saying it.
+pub(super) fn cause_of_refusal(message: &str) -> Cause {
+    if message == SPLIT_BRAIN_TEXT {
+        Cause::SplitBrain
+    } else if message.starts_with("Resource unique ID mismatch") {
+        Cause::IdMismatch
+    } else if message.contains("size differs between nodes") {
+        Cause::SizeMismatch
+    } else {
+        Cause::Refused
     }
 }
 
@@ -103,6 +135,22 @@ mod tests {
             failed("Local", FailedOp::Write, 512, 1024, Errno::EIO),
             format!("Local request failed ({}): WRITE(512, 1024).", Errno::EIO)
         );
+    }
+
+    #[test]
+    fn a_refusal_that_this_program_words_is_recognised_again() {
+        for reason in [
+            LostReason::SplitBrain,
+            LostReason::ResuidMismatch {
+                primary: 1,
+                secondary: 2,
+            },
+            LostReason::DatasizeMismatch { ours: 1, theirs: 2 },
+            LostReason::ExtentsizeMismatch { ours: 1, theirs: 2 },
+        ] {
+            assert_eq!(cause_of_refusal(&describe(reason)), cause(reason));
+        }
+        assert_eq!(cause_of_refusal("No access."), Cause::Refused);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod census;
 mod closed;
+mod events;
 mod node;
 mod peers;
 mod rogues;

@@ -15,6 +15,7 @@ use crate::daemon::child::{Mode, Process};
 use crate::daemon::log::{DAEMON, Pass, Throttle};
 use crate::daemon::names::{Account, Lookup, Names};
 use crate::daemon::socket::{self, Place};
+use crate::events::Kind;
 use crate::ipc::{FromListener, LISTENER_PROTOCOL, Level, Ready, ToListener};
 use crate::terms::system_reason;
 
@@ -299,10 +300,11 @@ impl Parent {
             ),
             Ok(false) => {}
             Err(DoorError::Pending) => self.doors.defer(listen),
-            Err(DoorError::InUse(reason) | DoorError::Failed(reason)) => self.log.error(
-                DAEMON,
-                format_args!("Unable to listen on address {}: {reason}.", listen.address),
-            ),
+            Err(DoorError::InUse(reason) | DoorError::Failed(reason)) => {
+                let text = format!("Unable to listen on address {}: {reason}.", listen.address);
+                self.log.error(DAEMON, &text);
+                self.note(Kind::ListenerFailed, text, Instant::now());
+            }
         }
     }
 
@@ -316,7 +318,12 @@ impl Parent {
                 Ok(None) => return,
                 Ok(Some((message, mut descriptors))) => match message {
                     FromListener::Ready(ready) => self.listener_ready(&ready, now),
-                    FromListener::Log { level, text } => self.note_peer(level, &text, now),
+                    FromListener::Log { level, text } => {
+                        if matches!(level, Level::Warning | Level::Error) {
+                            self.note(Kind::Refused, &text, now);
+                        }
+                        self.note_peer(level, &text, now);
+                    }
                     // Nothing is accepted of a listener that has not said it is confined.
                     FromListener::Hello(_) if !self.doors.said_ready => {
                         self.listener_misbehaves("it sent a packet before it was confined", now);
@@ -406,12 +413,11 @@ impl Parent {
         }
         let delay = self.doors.backoff.ended(now);
         self.doors.state = State::Down(now + delay);
-        self.log.error(
-            DAEMON,
-            format_args!(
-                "Listener process {ending} (pid={pid}); restarting it in {} s.",
-                delay.as_secs()
-            ),
+        let text = format!(
+            "Listener process {ending} (pid={pid}); restarting it in {} s.",
+            delay.as_secs()
         );
+        self.log.error(DAEMON, &text);
+        self.note(Kind::ListenerFailed, text, now);
     }
 }

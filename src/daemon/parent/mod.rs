@@ -7,6 +7,7 @@
 //! ([`workers`]).
 
 mod doors;
+mod events;
 mod orders;
 mod peers;
 mod promotion;
@@ -25,6 +26,7 @@ use privsep::process::Program;
 
 use super::connect::Connecting;
 use super::control::{ConnectionId, Control};
+use super::events::{Events, Problem};
 use super::hooks::Hooks;
 use super::log::{About, DAEMON, Log};
 use super::names::{Account, Names};
@@ -37,10 +39,12 @@ use super::worker::{Worker, WorkerId};
 use crate::conf::model::{self, SandboxMode};
 use crate::conf::{Config, Identity};
 use crate::confinement::Confinement;
+use crate::events::Kind;
 use crate::ipc::PeerHello;
 use crate::terms::Role;
 use crate::wire::control::ControlReply;
 use doors::Doors;
+use events::Follower;
 use orders::Waiting;
 use promotion::Promotion;
 use steer::Steering;
@@ -75,6 +79,8 @@ struct Entry {
     worker: Option<WorkerId>,
     /// What an administrator has ordered beyond the role.
     steering: Steering,
+    /// What was wrong last.
+    problem: Option<Problem>,
     /// It is not configured any more, and goes when its worker has gone.
     removed: bool,
 }
@@ -89,6 +95,7 @@ impl Entry {
             session: None,
             worker: None,
             steering: Steering::default(),
+            problem: None,
             removed: false,
         }
     }
@@ -136,6 +143,9 @@ pub struct Parent {
     hooks: Hooks,
     /// Resources that are to become primary when their fencing program agrees.
     promotions: BTreeMap<EntryId, Promotion>,
+    events: Events,
+    /// Who waits for events.
+    followers: BTreeMap<ConnectionId, Follower>,
     last_id: u64,
     ending: bool,
 }
@@ -200,9 +210,10 @@ impl Parent {
         self.tick_doors(now);
         self.tick_workers(now);
         self.tick_promotions(now);
-        self.hooks.tick(&mut self.log, now);
+        self.hooks.tick((&mut self.log, &mut self.events), now);
         self.control.tick(now);
         self.tick_orders(now);
+        self.tick_followers(now);
     }
 
     /// Waits until something can be done, and says what.
@@ -278,6 +289,7 @@ impl Parent {
         let connecting = self.connecting.values().map(Connecting::next_deadline);
         let waiting = self.waiting.values().filter_map(Waiting::deadline);
         let promotions = self.promotions.values().map(Promotion::deadline);
+        let followers = self.followers.values().map(Follower::deadline);
         let others = [
             self.control.next_deadline(),
             self.doors.next_deadline(now),
@@ -289,6 +301,7 @@ impl Parent {
             .chain(connecting)
             .chain(waiting)
             .chain(promotions)
+            .chain(followers)
             .chain(others.into_iter().flatten())
             .min()
     }
@@ -313,6 +326,7 @@ impl Parent {
         }
         self.log
             .info(DAEMON, "Termination signal received, exiting.");
+        self.note(Kind::DaemonStop, "The daemon ends.", now);
         // Nobody can reach a daemon that ends; its pidfile stays until its workers are gone.
         self.control.remove();
         self.doors.close(now);

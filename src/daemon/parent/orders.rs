@@ -10,7 +10,7 @@ use crate::daemon::supervisor::Ticket;
 use crate::daemon::worker::WorkerId;
 use crate::terms::Role;
 use crate::wire::control::{
-    ControlError, ControlReply, ControlRequest, Order, ResourceReply, ResourceState,
+    ControlError, ControlReply, ControlRequest, EVENTS, Order, ResourceReply, ResourceState,
 };
 
 /// How long workers may take to tell their status. One that is stopped or stuck holds an answer
@@ -81,6 +81,19 @@ impl Parent {
     }
 
     fn order(&mut self, id: ConnectionId, request: ControlRequest, now: Instant) {
+        if let Order::Extension {
+            code: EVENTS,
+            argument,
+        } = &request.order
+        {
+            let of_all = request.resources.first().is_some_and(|name| name == ALL);
+            let resources = if of_all {
+                Vec::new()
+            } else {
+                request.resources
+            };
+            return self.hand_out_events(id, argument.as_deref(), resources, now);
+        }
         let names = if request.resources.first().is_some_and(|name| name == ALL) {
             let configured = self.entries.iter().filter(|entry| !entry.removed);
             configured.map(|entry| entry.conf.name.clone()).collect()

@@ -9,6 +9,7 @@ use crate::daemon::connect::Connecting;
 use crate::daemon::log::DAEMON;
 use crate::daemon::socket::{self, End};
 use crate::daemon::worker::WorkerId;
+use crate::events::Kind;
 use crate::ipc::{Hello, Level, PeerHello};
 use crate::wire::hello::{Answer, Token};
 use crate::wire::message::{PROTOCOL_VERSION, TOKEN_BYTES};
@@ -89,6 +90,15 @@ impl Parent {
             .find(|entry| Some(entry.id) == id)
             .filter(|_| refusal != admission::Refusal::UnknownClient)
             .map_or(String::new(), |entry| entry.about().to_string());
+        match id.filter(|_| !about.is_empty()) {
+            // Not of interest as the resource's problem: anybody can cause it.
+            Some(id) => {
+                let entry = self.entries.iter().find(|entry| entry.id == id);
+                let whose = entry.map(|entry| (entry.conf.name.as_str(), entry.role()));
+                self.events.note(Kind::Refused, whose, &text, now);
+            }
+            None => self.note(Kind::Refused, &text, now),
+        }
         self.note_peer(level, &format!("{about}{text}"), now);
         if let Some(answer) = refusal.answer() {
             let mut bytes = Vec::new();

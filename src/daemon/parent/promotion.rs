@@ -12,6 +12,7 @@ use crate::conf::model;
 use crate::daemon::fence::{Answer, Question};
 use crate::daemon::log::About;
 use crate::daemon::supervisor::Ticket;
+use crate::events::Kind;
 use crate::terms::{Role, system_reason};
 
 /// How long a change of role may take beyond the resource's timeout, for which a primary waits for
@@ -85,7 +86,8 @@ impl Parent {
         match asked {
             Ok(question) => {
                 let text = format!("Asking {shown} whether this node may become primary.");
-                self.log.info(entry.about(), text);
+                self.log.info(entry.about(), &text);
+                self.note_of(id, Kind::Fence, &text, now);
                 let tickets = vec![ticket];
                 self.promotions.insert(id, Promotion { question, tickets });
             }
@@ -109,19 +111,20 @@ impl Parent {
             };
             match answer {
                 Answer::Yes { after } => {
+                    let text = format!(
+                        "The fencing program agreed after {} ms: this node becomes primary.",
+                        after.as_millis()
+                    );
                     if let Some(entry) = self.entries.iter().find(|entry| entry.id == id) {
-                        let text = format!(
-                            "The fencing program agreed after {} ms: this node becomes primary.",
-                            after.as_millis()
-                        );
-                        self.log.info(entry.about(), text);
+                        self.log.info(entry.about(), &text);
                     }
+                    self.note_of(id, Kind::Fence, &text, now);
                     for ticket in tickets {
                         self.take_role(id, Role::Primary, ticket, now);
                     }
                 }
                 Answer::No(reason) => {
-                    self.end_question(question, now);
+                    self.end_question(id, question, now);
                     self.refuse_promotion(id, tickets, &reason, now);
                 }
             }
@@ -140,14 +143,20 @@ impl Parent {
         );
         self.log
             .error(About::resource(&entry.conf.name, entry.role()), &text);
+        self.note_of(id, Kind::FenceRefused, &text, now);
         for ticket in tickets {
             self.answer_ticket(ticket, Err(text.clone()), now);
         }
     }
 
-    fn end_question(&mut self, question: Question, now: Instant) {
+    fn end_question(&mut self, id: EntryId, question: Question, now: Instant) {
         if let Some((child, text)) = question.end() {
-            self.hooks.adopt(child, text, now);
+            let entry = self.entries.iter().find(|entry| entry.id == id);
+            let owner = entry.map_or_else(
+                || (String::new(), Role::Init),
+                |entry| (entry.conf.name.clone(), entry.role()),
+            );
+            self.hooks.adopt(owner, child, text, now);
         }
     }
 
@@ -156,7 +165,7 @@ impl Parent {
         let Some(Promotion { question, tickets }) = self.promotions.remove(&id) else {
             return;
         };
-        self.end_question(question, now);
+        self.end_question(id, question, now);
         for ticket in tickets {
             self.answer_ticket(ticket, Err(reason.to_owned()), now);
         }

@@ -12,6 +12,7 @@ use crate::conf::model::Address;
 use crate::conf::{self, Changes};
 use crate::daemon::log::DAEMON;
 use crate::daemon::pidfile::{Pidfile, PidfileError};
+use crate::events::Kind;
 use crate::ipc::ToWorker;
 use crate::terms::{Role, system_reason};
 
@@ -22,17 +23,23 @@ impl Parent {
         let config = match conf::load_as(&self.options.config, &self.identity) {
             Ok(config) => config,
             Err(error) => {
-                for report in error.reports() {
+                let reports = error.reports();
+                for report in &reports {
                     self.log.error(DAEMON, report);
                 }
-                self.log.warning(DAEMON, "Configuration not reloaded.");
+                // Without the excerpts of the file.
+                let lines: Vec<&str> = reports
+                    .iter()
+                    .filter_map(|report| report.lines().next())
+                    .collect();
+                self.not_reloaded(&lines.join(" "), now);
                 return;
             }
         };
         let changes = conf::diff(&self.config, &config);
         if let Err(reason) = self.move_files(&changes) {
-            self.log.error(DAEMON, reason);
-            self.log.warning(DAEMON, "Configuration not reloaded.");
+            self.log.error(DAEMON, &reason);
+            self.not_reloaded(&reason, now);
             return;
         }
         self.move_doors(&changes, now);
@@ -46,8 +53,9 @@ impl Parent {
                 (Action::Add, _, Some(conf)) => {
                     let id = EntryId(self.next_id());
                     self.entries.push(Entry::new(id, conf.clone()));
-                    self.log
-                        .info(DAEMON, format_args!("Resource {name} added."));
+                    let text = format!("Resource {name} added.");
+                    self.log.info(DAEMON, &text);
+                    self.note_of(id, Kind::ResourceAdded, &text, now);
                 }
                 (Action::Remove, Some(id), _) => self.remove_resource(id, now),
                 (Action::Restart, Some(id), Some(conf)) => {
@@ -83,6 +91,12 @@ impl Parent {
         self.forget_names();
         self.log
             .info(DAEMON, "Configuration reloaded successfully.");
+        self.note(Kind::Reload, "Configuration reloaded successfully.", now);
+    }
+
+    fn not_reloaded(&mut self, reason: &str, now: Instant) {
+        self.log.warning(DAEMON, "Configuration not reloaded.");
+        self.note(Kind::ReloadFailed, reason, now);
     }
 
     /// Moves the control socket and the pidfile, both or none.
@@ -206,15 +220,17 @@ impl Parent {
     }
 
     /// Forgets resources that are not configured any more, once their workers have gone.
-    pub(super) fn forget_removed(&mut self) {
+    pub(super) fn forget_removed(&mut self, now: Instant) {
         let gone: Vec<String> = self
             .entries
             .extract_if(.., |entry| entry.removed && entry.supervisor.is_idle())
             .map(|entry| entry.conf.name)
             .collect();
         for name in gone {
-            self.log
-                .info(DAEMON, format_args!("Resource {name} removed."));
+            let text = format!("Resource {name} removed.");
+            self.log.info(DAEMON, &text);
+            self.events.forget(&name);
+            self.note(Kind::ResourceRemoved, text, now);
         }
     }
 

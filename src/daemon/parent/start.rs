@@ -24,6 +24,7 @@ use crate::daemon::names::{Account, Names};
 use crate::daemon::options::Options;
 use crate::daemon::pidfile::{Pidfile, PidfileError};
 use crate::daemon::signals::Signals;
+use crate::events::Kind;
 use crate::terms::system_reason;
 use crate::wire::message::PROTOCOL_VERSION;
 
@@ -236,6 +237,8 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         names,
         hooks: Hooks::default(),
         promotions: std::collections::BTreeMap::new(),
+        events: crate::daemon::events::Events::default(),
+        followers: std::collections::BTreeMap::new(),
         last_id: 0,
         ending: false,
         config,
@@ -348,6 +351,8 @@ impl Parent {
             DAEMON,
             format_args!("Started successfully, running protocol version {PROTOCOL_VERSION}."),
         );
+        let text = format!("hastd {} serves.", env!("CARGO_PKG_VERSION"));
+        self.note(Kind::DaemonStart, text, Instant::now());
         let control = control_name(&self.config.control);
         self.log.debug(
             1,

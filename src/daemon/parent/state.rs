@@ -71,6 +71,11 @@ impl Parent {
             let mut resource = report::Resource::of_status(&conf.name, &status);
             resource.message = entry.supervisor.failure().map(str::to_owned);
             resource.orders = Some(entry.orders());
+            resource.problem = entry.problem.as_ref().map(|problem| report::Problem {
+                kind: problem.kind.as_str().to_owned(),
+                details: problem.details.clone(),
+                seconds_ago: now.saturating_duration_since(problem.at).as_secs(),
+            });
             if let Some(worker) = worker {
                 extend(&mut resource, worker, answers, now);
             }

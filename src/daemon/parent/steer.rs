@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::orders::unknown;
 use super::{Entry, EntryId, Parent};
 use crate::daemon::control::ConnectionId;
+use crate::events::Kind;
 use crate::report;
 use crate::terms::{Role, SyncRate};
 use crate::wire::control::steer::{PAUSE_SYNC, RESUME_SYNC, SYNC_RATE};
@@ -132,13 +133,14 @@ impl Parent {
                 format!("Rate of synchronization set to {}.", entry.sync_rate())
             }
         };
-        self.say(id, &text);
+        self.say(id, &text, now);
         self.update_worker(id, false, now);
         Ok(None)
     }
 
-    /// A line in the log about a resource.
-    fn say(&mut self, id: EntryId, text: &str) {
+    /// A line in the log about a resource, and an event.
+    fn say(&mut self, id: EntryId, text: &str, now: Instant) {
+        self.note_of(id, Kind::Order, text, now);
         if let Some(entry) = self.entries.iter().find(|entry| entry.id == id) {
             self.log.info(entry.about(), text);
         }

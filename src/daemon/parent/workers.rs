@@ -12,6 +12,7 @@ use crate::daemon::hooks::event_name;
 use crate::daemon::log::{About, Pass};
 use crate::daemon::supervisor::{Effect, Kind, Supervisor};
 use crate::daemon::worker::{Worker, WorkerId};
+use crate::events::Kind as EventKind;
 use crate::ipc::{Event, FromWorker, Level, PeerHello, Settings, Start, Task};
 use crate::terms::Role;
 
@@ -34,6 +35,40 @@ pub(super) fn peer_address(conf: &model::Resource) -> String {
     conf.remote
         .as_ref()
         .map_or_else(|| "none".to_owned(), Address::to_string)
+}
+
+/// Exit codes of a secondary's worker whose session has ended: the connection is gone, or was
+/// refused.
+const EX_TEMPFAIL: i32 = 75;
+const EX_CONFIG: i32 = 78;
+
+/// What an event of a worker is called.
+fn event_kind(event: Event) -> EventKind {
+    match event {
+        Event::Connect => EventKind::Connect,
+        Event::Disconnect => EventKind::Disconnect,
+        Event::SyncStart => EventKind::SyncStart,
+        Event::SyncDone => EventKind::SyncDone,
+        Event::SyncIntr => EventKind::SyncInterrupted,
+        Event::SplitBrain => EventKind::SplitBrain,
+        Event::ConnectFailed => EventKind::ConnectFailed,
+        Event::Mismatch => EventKind::Mismatch,
+        Event::SyncProgress => EventKind::SyncProgress,
+        Event::CountersReset => EventKind::CountersReset,
+        Event::DiskError => EventKind::DiskError,
+        Event::PeerError => EventKind::PeerError,
+        Event::DiskDetached => EventKind::DiskDetached,
+        Event::PeerLimited => EventKind::PeerLimited,
+    }
+}
+
+/// What the failure of a worker is called, by the exit status that it announces.
+fn failure_kind(status: u8) -> EventKind {
+    match status {
+        66 => EventKind::DiskUnusable,
+        69 => EventKind::CopyIncomplete,
+        _ => EventKind::WorkerFailed,
+    }
 }
 
 impl Parent {
@@ -74,17 +109,23 @@ impl Parent {
                 let about = About::resource(&entry.conf.name, from);
                 let text = format!("Role changed to {}.", to.as_str());
                 self.log.info(about, text);
+                let text = format!("Role changed from {} to {}.", from.as_str(), to.as_str());
+                self.note_of(id, EventKind::Role, &text, now);
                 self.run_role_hook(id, from, to, now);
             }
             Effect::FellBack { from } => {
                 entry.steering.end_of_role();
                 let about = About::resource(&entry.conf.name, from);
                 self.log.info(about, "Changing resource role back to init.");
+                let reason = entry.supervisor.failure().unwrap_or_default();
+                let text = format!("Role changed from {} back to init: {reason}", from.as_str());
+                self.note_of(id, EventKind::RoleLost, &text, now);
                 self.run_role_hook(id, from, Role::Init, now);
             }
             Effect::RestartsIn(delay) => {
                 let text = format!("Restarting worker process in {} s.", delay.as_secs());
-                self.log.info(entry.about(), text);
+                self.log.info(entry.about(), &text);
+                self.note_of(id, EventKind::WorkerRestart, &text, now);
             }
             Effect::Answer(ticket, result) => self.answer_ticket(ticket, result, now),
         }
@@ -104,7 +145,9 @@ impl Parent {
             let name = entry.conf.name.as_str();
             let arguments = before.iter().chain([&name]).chain(after);
             let arguments = arguments.map(|&word| word.to_owned()).collect();
-            self.hooks.run(program, arguments, &mut self.log, now);
+            let owner = (name.to_owned(), entry.role());
+            let journals = (&mut self.log, &mut self.events);
+            self.hooks.run(owner, program, arguments, journals, now);
         }
     }
 
@@ -148,19 +191,21 @@ impl Parent {
         };
         match Worker::start(&self.program, number, kind, start, connections, now) {
             Ok(worker) => {
-                self.log.debug(
-                    1,
-                    entry.about(),
-                    format_args!("Worker process started (pid={}).", worker.process.pid()),
-                );
+                let text = format!("Worker process started (pid={}).", worker.process.pid());
+                self.log.debug(1, entry.about(), &text);
                 entry.worker = Some(number);
                 self.workers.insert(number, (id, worker));
+                if kind != Kind::Check {
+                    self.note_of(id, EventKind::WorkerStart, &text, now);
+                }
                 Vec::new()
             }
             Err(reason) => {
                 let text = format!("Unable to start worker process: {reason}.");
                 self.log.error(entry.about(), &text);
-                entry.supervisor.start_failed(text, now)
+                let effects = entry.supervisor.start_failed(text.clone(), now);
+                self.note_of(id, EventKind::WorkerFailed, &text, now);
+                effects
             }
         }
     }
@@ -203,7 +248,7 @@ impl Parent {
             }
             self.with_supervisor(id, now, |supervisor| supervisor.tick(now));
         }
-        self.forget_removed();
+        self.forget_removed(now);
     }
 
     /// Hears what a worker has to say.
@@ -227,13 +272,13 @@ impl Parent {
             Err(what) => {
                 let role = self.entry(entry).map_or(Role::Init, |entry| entry.role());
                 if let Some((_, worker)) = self.workers.get(&id) {
-                    self.log.error(
-                        About::resource(&worker.resource, role),
-                        format_args!(
-                            "Worker process misbehaves and is killed (pid={}): {what}.",
-                            worker.process.pid()
-                        ),
+                    let text = format!(
+                        "Worker process misbehaves and is killed (pid={}): {what}.",
+                        worker.process.pid()
                     );
+                    self.log
+                        .error(About::resource(&worker.resource, role), &text);
+                    self.note_of(entry, EventKind::WorkerFailed, &text, now);
                 }
                 return false;
             }
@@ -247,8 +292,9 @@ impl Parent {
                 self.with_supervisor(entry, now, |supervisor| supervisor.ready(now));
                 self.report_confinement(entry, id);
             }
-            FromWorker::Failed { reason, status: _ } => {
+            FromWorker::Failed { reason, status } => {
                 let reason = crate::daemon::log::sanitised(&reason);
+                self.note_of(entry, failure_kind(status), &reason, now);
                 self.write_for_worker(entry, id, Level::Error, &reason, now);
                 self.with_supervisor(entry, now, |supervisor| {
                     supervisor.failed(reason);
@@ -259,7 +305,9 @@ impl Parent {
             FromWorker::Log { level, text } => {
                 self.write_for_worker(entry, id, level, &text, now);
             }
-            FromWorker::Event(event) => self.worker_event(entry, id, event, now),
+            FromWorker::Event { event, details } => {
+                self.worker_event(entry, id, event, &details, now);
+            }
             FromWorker::Status(_) => self.status_came(id, now),
         }
     }
@@ -319,7 +367,14 @@ impl Parent {
         self.log.write(level, about, text);
     }
 
-    fn worker_event(&mut self, entry: EntryId, id: WorkerId, event: Event, now: Instant) {
+    fn worker_event(
+        &mut self,
+        entry: EntryId,
+        id: WorkerId,
+        event: Event,
+        details: &str,
+        now: Instant,
+    ) {
         let Some((_, worker)) = self.workers.get_mut(&id) else {
             return;
         };
@@ -327,12 +382,15 @@ impl Parent {
         if worker.throttle.pass(now) == Pass::Drop {
             return;
         }
-        self.run_hook(entry, &[event_name(event)], &[], now);
+        self.note_of(entry, event_kind(event), details, now);
+        if let Some(name) = event_name(event) {
+            self.run_hook(entry, &[name], &[], now);
+        }
     }
 
     /// Looks for children that have ended.
     pub(super) fn reap(&mut self, now: Instant) {
-        self.hooks.reap(&mut self.log, now);
+        self.hooks.reap((&mut self.log, &mut self.events), now);
         self.reap_listener(now);
         let ended: Vec<(WorkerId, Ending)> = self
             .workers
@@ -360,30 +418,40 @@ impl Parent {
         };
         let about = About::resource(&worker.resource, role);
         let pid = worker.process.pid();
-        match ending {
+        let (is_good, text) = match ending {
             _ if worker.process.was_told_to_end() => {
-                self.log
-                    .debug(1, about, format_args!("Worker process {pid} stopped."));
+                (true, format!("Worker process {pid} stopped."))
             }
-            Ending::Exited(0) => self.log.debug(
-                1,
-                about,
-                format_args!("Worker process exited gracefully (pid={pid})."),
+            Ending::Exited(0) => (
+                true,
+                format!("Worker process exited gracefully (pid={pid})."),
             ),
-            Ending::Exited(code) => self.log.error(
-                about,
-                format_args!("Worker process exited ungracefully (pid={pid}, exitcode={code})."),
+            Ending::Exited(code) => (
+                false,
+                format!("Worker process exited ungracefully (pid={pid}, exitcode={code})."),
             ),
-            Ending::Killed { signal, .. } => self.log.error(
-                about,
-                format_args!(
+            Ending::Killed { signal, .. } => (
+                false,
+                format!(
                     "Worker process killed (pid={pid}, signal={}): {ending}.",
                     signal as i32
                 ),
             ),
-            Ending::Unknown => self
-                .log
-                .error(about, format_args!("Worker process {ending} (pid={pid}).")),
+            Ending::Unknown => (false, format!("Worker process {ending} (pid={pid}).")),
+        };
+        if is_good {
+            self.log.debug(1, about, &text);
+            if worker.kind != Kind::Check {
+                self.note_of(entry, EventKind::WorkerExit, &text, now);
+            }
+        } else {
+            self.log.error(about, &text);
+            // A session that ends ends its worker, as it should, and was told of already.
+            let kind = match (worker.kind, ending) {
+                (Kind::Secondary, Ending::Exited(EX_TEMPFAIL | EX_CONFIG)) => EventKind::WorkerExit,
+                _ => EventKind::WorkerFailed,
+            };
+            self.note_of(entry, kind, &text, now);
         }
         self.worker_gone(id, now);
         self.with_supervisor(entry, now, |supervisor| supervisor.ended(ending, now));

@@ -37,6 +37,9 @@ pub mod steer {
     /// How fast they may go; the argument is as in hast.conf, none means what hast.conf says.
     pub const SYNC_RATE: u8 = 72;
 }
+/// Our own: events; the argument says which ([`crate::events::Query`]), the daemon's JSON is a
+/// [`crate::events::Page`]. Resources as for a status.
+pub const EVENTS: u8 = 96;
 
 /// An error number of the control protocol, never 0: one of the constants, or FreeBSD's errno.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,6 +16,7 @@
 //! other; that takes the timeout at most.
 
 use crate::engine::event::Time;
+use crate::ipc::Cause;
 use crate::wire::hello::{Answer, Token};
 
 /// Pauses before attempts, by the number of failures in a row, in milliseconds.
@@ -65,6 +66,8 @@ pub(super) enum Step {
     Failed {
         /// In words.
         reason: String,
+        /// For programs.
+        cause: Cause,
         /// The peer asks to wait; so many milliseconds are left, 0 when it was long enough.
         wait_ms: Option<u64>,
     },
@@ -172,11 +175,13 @@ impl Connector {
                 .failed(
                     now,
                     Kind::Passing,
+                    Cause::Unreachable,
                     "No connection to the remote node in time.".to_owned(),
                 ),
             Phase::Answer { deadline } if now >= deadline => self.failed(
                 now,
                 Kind::Passing,
+                Cause::Silent,
                 "The remote node did not answer the handshake in time.".to_owned(),
             ),
             _ => Step::Nothing,
@@ -205,7 +210,9 @@ impl Connector {
     pub(super) fn not_connected(&mut self, now: Time, reason: String) -> Step {
         self.asked = false;
         match self.phase {
-            Phase::First { .. } | Phase::Second { .. } => self.failed(now, Kind::Passing, reason),
+            Phase::First { .. } | Phase::Second { .. } => {
+                self.failed(now, Kind::Passing, Cause::Unreachable, reason)
+            }
             _ => Step::Nothing,
         }
     }
@@ -222,7 +229,7 @@ impl Connector {
             Answer::Refused { message, wait } => {
                 let Some(until) = self.may_wait(now).filter(|_| wait) else {
                     // Most likely its role, which an operator may be about to change.
-                    return self.failed(now, Kind::Passing, message);
+                    return self.failed(now, Kind::Passing, Cause::Refused, message);
                 };
                 if now < until {
                     self.phase = Phase::Resting {
@@ -230,12 +237,14 @@ impl Connector {
                     };
                     return Step::Failed {
                         reason: message,
+                        cause: Cause::Refused,
                         wait_ms: Some(until.since(now)),
                     };
                 }
-                match self.failed(now, Kind::Passing, message) {
-                    Step::Failed { reason, .. } => Step::Failed {
+                match self.failed(now, Kind::Passing, Cause::Refused, message) {
+                    Step::Failed { reason, cause, .. } => Step::Failed {
                         reason,
+                        cause,
                         wait_ms: Some(0),
                     },
                     step => step,
@@ -260,7 +269,7 @@ impl Connector {
     }
 
     /// The attempt, or the connection, has come to its end.
-    pub(super) fn failed(&mut self, now: Time, kind: Kind, reason: String) -> Step {
+    pub(super) fn failed(&mut self, now: Time, kind: Kind, cause: Cause, reason: String) -> Step {
         if let Phase::Up { since } = self.phase
             && now.since(since) >= LASTED_MS
         {
@@ -287,6 +296,7 @@ impl Connector {
         }
         Step::Failed {
             reason,
+            cause,
             wait_ms: None,
         }
     }

@@ -61,14 +61,14 @@ fn a_lost_connection_is_made_again_at_once_and_a_flapping_one_after_pauses() {
     let mut now = Time(20_000);
     let mut pauses = Vec::new();
     for _ in 0..8 {
-        connector.failed(now, Kind::Passing, String::new());
+        connector.failed(now, Kind::Passing, Cause::Broken, String::new());
         pauses.push(pause(&connector, now));
         now = now.plus(pause(&connector, now));
         link(&mut connector, now);
     }
     assert_eq!(pauses, [0, 500, 1000, 2000, 5000, 10_000, 10_000, 10_000]);
     let later = now.plus(LASTED_MS);
-    connector.failed(later, Kind::Passing, String::new());
+    connector.failed(later, Kind::Passing, Cause::Broken, String::new());
     assert_eq!(pause(&connector, later), 0);
 }
 

@@ -315,7 +315,7 @@ impl<'p> Worker<'p> {
         }
         let engine = &self.engine;
         self.report
-            .sample(self.now, || engine.status().sync_left_bytes);
+            .sample(self.parent, self.now, || engine.status().sync_left_bytes);
     }
 
     /// Takes the applications' requests for as long as the engine has room.

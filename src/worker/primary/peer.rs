@@ -7,7 +7,7 @@ use super::connector::{Connector, Kind, Step};
 use crate::engine::event::{BufId, LostReason, PeerLimits, PrimaryEvent};
 use crate::io::pool::Piece;
 use crate::io::proactor::Proactor;
-use crate::ipc::{Event, FromWorker, Level};
+use crate::ipc::{Cause, Event, FromWorker, Level};
 use crate::terms::{Compression, PEER_REQUEST_BYTES};
 use crate::wire::hello::{Answer, HelloError, Offer, Opening, SPLIT_BRAIN_TEXT, Verdict};
 use crate::wire::message::SecondaryHello;
@@ -45,7 +45,7 @@ pub(super) struct Peer {
     /// Requests that have no final reply.
     pub(super) unanswered: u64,
     /// Why the connection is being given up, in better words than the engine's.
-    words: Option<(String, Kind)>,
+    words: Option<(String, Kind, Cause)>,
 }
 
 /// A packet on connection A.
@@ -126,9 +126,13 @@ impl Worker<'_> {
         match step {
             Step::Nothing | Step::Greet | Step::Link | Step::Discard => {}
             Step::Connect => self.parent.send(FromWorker::Connect),
-            Step::Failed { reason, wait_ms } => {
+            Step::Failed {
+                reason,
+                cause,
+                wait_ms,
+            } => {
                 self.peer.close(&mut self.io);
-                self.report.complain(self.parent, reason);
+                self.report.not_connected(self.parent, reason, cause);
                 match wait_ms {
                     Some(0) => self.parent.log(
                         Level::Warning,
@@ -205,16 +209,16 @@ impl Worker<'_> {
         } else {
             Kind::Passing
         };
-        self.lose_for(reason, words, kind);
+        self.lose_for(reason, words, kind, reasons::cause(reason));
     }
 
-    fn lose_for(&mut self, reason: LostReason, words: String, kind: Kind) {
+    fn lose_for(&mut self, reason: LostReason, words: String, kind: Kind, cause: Cause) {
         self.peer.close(&mut self.io);
         if !self.peer.connector.is_linked() {
-            let step = self.peer.connector.failed(self.now, kind, words);
+            let step = self.peer.connector.failed(self.now, kind, cause, words);
             return self.follow(step);
         }
-        self.peer.words = Some((words, kind));
+        self.peer.words = Some((words, kind, cause));
         self.feed(PrimaryEvent::Lost(reason));
         if self.peer.connector.is_linked() {
             // The engine had given it up already.
@@ -225,18 +229,20 @@ impl Worker<'_> {
     /// The engine says that the connection is gone.
     pub(super) fn disconnected(&mut self, reason: LostReason) {
         self.peer.close(&mut self.io);
-        let (words, kind) = self.peer.words.take().unwrap_or_else(|| {
+        let (words, kind, cause) = self.peer.words.take().unwrap_or_else(|| {
             let kind = if reasons::is_lasting(reason) {
                 Kind::Lasting
             } else {
                 Kind::Passing
             };
-            (reasons::describe(reason), kind)
+            (reasons::describe(reason), kind, reasons::cause(reason))
         });
         let was_up = self.peer.connector.is_up();
-        let step = self.peer.connector.failed(self.now, kind, words.clone());
+        let connector = &mut self.peer.connector;
+        let step = connector.failed(self.now, kind, cause, words.clone());
         if was_up {
-            self.report.disconnected(self.parent, words, self.now);
+            self.report
+                .disconnected(self.parent, words, cause, self.now);
         } else {
             self.follow(step);
         }
@@ -311,14 +317,15 @@ impl Worker<'_> {
             Verdict::Refused { message, .. } => {
                 let split_brain = message == SPLIT_BRAIN_TEXT;
                 if split_brain {
-                    self.parent.event(Event::SplitBrain);
+                    self.parent.event(Event::SplitBrain, message.as_str());
                 }
+                let cause = reasons::cause_of_refusal(&message);
                 let reason = if split_brain {
                     LostReason::SplitBrain
                 } else {
                     LostReason::Asked
                 };
-                self.lose_for(reason, message, Kind::Lasting);
+                self.lose_for(reason, message, Kind::Lasting, cause);
             }
             Verdict::Accepted { hello, map, offer } => {
                 self.peer.verdict = Some((hello, map, offer));

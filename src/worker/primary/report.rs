@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::event::{Notice, Time};
+use crate::engine::event::{LostReason, Notice, Time};
 use crate::engine::primary::PrimaryStatus;
 use crate::engine::states::{Link, Local, Sync};
-use crate::ipc::{Event, Level, Status, SyncStatus};
+use crate::ipc::{Cause, Event, Level, Status, SyncStatus};
 use crate::worker::parent::Parent;
 use crate::worker::reasons;
 
@@ -25,11 +25,26 @@ pub(super) struct Report {
     was_connected: bool,
     since: Time,
     /// Why it is not connected.
-    reason: Option<String>,
+    reason: Option<(String, Cause)>,
     /// When the synchronisation under way began, and how much there was to copy.
     sync: Option<(Time, u64)>,
     /// Bytes that were left, lately.
     samples: VecDeque<(Time, u64)>,
+    /// The progress that was told last.
+    told: Progress,
+}
+
+/// Percent of a synchronisation between two events about its progress.
+const PROGRESS_PERCENT: u64 = 10;
+
+/// Time between two of them at least, and after which there is one in any case, in milliseconds.
+const PROGRESS_MS: (u64, u64) = (10_000, 300_000);
+
+/// What was told of a synchronisation, and when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    at: Time,
+    percent: u64,
 }
 
 /// Numbers that the engine does not know.
@@ -45,34 +60,54 @@ pub(super) struct Queues {
     pub(super) receive: u64,
 }
 
+/// A line of the log that is an event, too.
+fn tell(parent: &mut Parent, level: Level, event: Event, text: String) {
+    parent.log(level, text.as_str());
+    parent.event(event, text);
+}
+
 impl Report {
     pub(super) fn new(peer: String, has_peer: bool, now: Time) -> Report {
-        let reason = if has_peer {
-            "Not connected yet."
+        let (reason, cause) = if has_peer {
+            ("Not connected yet.", Cause::Starting)
         } else {
-            "There is no remote node."
+            ("There is no remote node.", Cause::NoPeer)
         };
         Report {
             peer,
             connected: false,
             was_connected: false,
             since: now,
-            reason: Some(reason.to_owned()),
+            reason: Some((reason.to_owned(), cause)),
             sync: None,
             samples: VecDeque::with_capacity(SAMPLES),
+            told: Progress::default(),
         }
     }
 
-    /// An attempt to connect, or the connection, has failed. What was said before is repeated in
-    /// the debug log only.
-    pub(super) fn complain(&mut self, parent: &mut Parent, reason: String) {
-        let level = if self.reason.as_ref() == Some(&reason) {
-            Level::Debug(1)
-        } else {
-            Level::Warning
+    /// An attempt to connect has failed. What was said before is repeated in the debug log only.
+    pub(super) fn not_connected(&mut self, parent: &mut Parent, reason: String, cause: Cause) {
+        let is_new = self.reason.as_ref().is_none_or(|(old, _)| *old != reason);
+        if is_new {
+            match cause {
+                Cause::SizeMismatch | Cause::IdMismatch | Cause::NoGoodCopy => {
+                    parent.event(Event::Mismatch, reason.as_str());
+                }
+                // There is an event for it already.
+                Cause::SplitBrain => {}
+                _ => parent.event(Event::ConnectFailed, reason.as_str()),
+            }
+        }
+        self.complain(parent, reason, cause);
+    }
+
+    fn complain(&mut self, parent: &mut Parent, reason: String, cause: Cause) {
+        let level = match &self.reason {
+            Some((old, _)) if *old == reason => Level::Debug(1),
+            _ => Level::Warning,
         };
         parent.log(level, reason.as_str());
-        self.reason = Some(reason);
+        self.reason = Some((reason, cause));
     }
 
     /// Requests travel.
@@ -85,18 +120,24 @@ impl Report {
         if status.sync_left_bytes == 0 {
             parent.log(Level::Info, "Nodes are in sync.");
         }
-        parent.event(Event::Connect);
+        parent.event(Event::Connect, format!("Connected to {}.", self.peer));
         (self.connected, self.was_connected) = (true, true);
         self.since = now;
         self.reason = None;
     }
 
     /// Requests do not travel any more.
-    pub(super) fn disconnected(&mut self, parent: &mut Parent, reason: String, now: Time) {
-        self.complain(parent, reason);
+    pub(super) fn disconnected(
+        &mut self,
+        parent: &mut Parent,
+        reason: String,
+        cause: Cause,
+        now: Time,
+    ) {
         let text = format!("Disconnected from {}.", self.peer);
+        parent.event(Event::Disconnect, format!("{text} {reason}"));
+        self.complain(parent, reason, cause);
         parent.log(Level::Warning, text);
-        parent.event(Event::Disconnect);
         self.connected = false;
         self.since = now;
     }
@@ -111,10 +152,18 @@ impl Report {
     ) {
         match notice {
             Notice::Connected | Notice::Disconnected(_) => {}
-            Notice::SyncStarted { bytes, .. } => {
+            Notice::SyncStarted { bytes, from_peer } => {
                 let text = format!("Synchronization started. {}B to go.", humanize(bytes));
-                parent.log(Level::Info, text);
-                parent.event(Event::SyncStart);
+                parent.log(Level::Info, text.as_str());
+                let direction = if from_peer { "from" } else { "to" };
+                parent.event(
+                    Event::SyncStart,
+                    format!("{text} Direction: {direction} the remote node."),
+                );
+                self.told = Progress {
+                    at: now,
+                    percent: 0,
+                };
                 self.sync = Some((now, bytes));
                 self.samples.clear();
                 self.samples.push_back((now, bytes));
@@ -129,9 +178,11 @@ impl Report {
                         reasons::duration(elapsed_ms / 1000),
                         humanize(rate)
                     );
-                    parent.log(Level::Info, text);
+                    parent.log(Level::Info, text.as_str());
+                    parent.event(Event::SyncDone, text);
+                } else {
+                    parent.event(Event::SyncDone, "Nodes are in sync.");
                 }
-                parent.event(Event::SyncDone);
             }
             Notice::SyncInterrupted => {
                 if let Some((_, bytes)) = self.sync.take() {
@@ -140,14 +191,21 @@ impl Report {
                         "Synchronization interrupted. {}B synchronized so far.",
                         humanize(done)
                     );
-                    parent.log(Level::Warning, text);
+                    parent.log(Level::Warning, text.as_str());
+                    parent.event(Event::SyncIntr, text);
+                } else {
+                    parent.event(Event::SyncIntr, "Synchronization interrupted.");
                 }
-                parent.event(Event::SyncIntr);
             }
-            Notice::SplitBrain => parent.event(Event::SplitBrain),
-            Notice::CountersImpossible => parent.log(
+            Notice::SplitBrain => {
+                let text = reasons::describe(LostReason::SplitBrain);
+                parent.event(Event::SplitBrain, text);
+            }
+            Notice::CountersImpossible => tell(
+                parent,
                 Level::Warning,
-                "The counters of the nodes fit no history: everything is synchronized.",
+                Event::CountersReset,
+                "The counters of the nodes fit no history: everything is synchronized.".to_owned(),
             ),
             Notice::LocalcntBumped(localcnt) => {
                 parent.log(
@@ -167,8 +225,10 @@ impl Report {
                 offset,
                 length,
                 error,
-            } => parent.log(
+            } => tell(
+                parent,
                 Level::Error,
+                Event::DiskError,
                 reasons::failed("Local", op, offset, length, error),
             ),
             Notice::RemoteError {
@@ -176,22 +236,33 @@ impl Report {
                 offset,
                 length,
                 error,
-            } => parent.log(
+            } => tell(
+                parent,
                 Level::Error,
+                Event::PeerError,
                 reasons::failed("Remote", op, offset, length, error),
             ),
-            Notice::Detached => parent.log(
+            Notice::Detached => tell(
+                parent,
                 Level::Error,
-                "The local disk has failed and is no longer used: the remote node serves alone.",
+                Event::DiskDetached,
+                "The local disk has failed and is no longer used: the remote node serves alone."
+                    .to_owned(),
             ),
-            Notice::PeerCannotDelete => parent.log(
+            Notice::PeerCannotDelete => tell(
+                parent,
                 Level::Warning,
-                "The remote node cannot delete: what is deleted here is synchronized instead.",
+                Event::PeerLimited,
+                "The remote node cannot delete: what is deleted here is synchronized instead."
+                    .to_owned(),
             ),
-            Notice::PeerCannotFlush => parent.log(
+            Notice::PeerCannotFlush => tell(
+                parent,
                 Level::Warning,
+                Event::PeerLimited,
                 "The remote node cannot flush its write cache: what it has acknowledged may be \
-                 lost if it loses power.",
+                 lost if it loses power."
+                    .to_owned(),
             ),
         }
     }
@@ -203,13 +274,43 @@ impl Report {
     }
 
     /// Looks at the progress, if it is time.
-    pub(super) fn sample(&mut self, now: Time, left_bytes: impl FnOnce() -> u64) {
+    pub(super) fn sample(
+        &mut self,
+        parent: &mut Parent,
+        now: Time,
+        left_bytes: impl FnOnce() -> u64,
+    ) {
         if self.due().is_some_and(|due| now >= due) {
             if self.samples.len() == SAMPLES {
                 self.samples.pop_front();
             }
-            self.samples.push_back((now, left_bytes()));
+            let left = left_bytes();
+            self.samples.push_back((now, left));
+            self.tell_progress(parent, left, now);
         }
+    }
+
+    /// An event now and then while a synchronisation goes on.
+    fn tell_progress(&mut self, parent: &mut Parent, left: u64, now: Time) {
+        let Some((_, total)) = self.sync.filter(|&(_, total)| total > 0) else {
+            return;
+        };
+        let percent = total.saturating_sub(left).saturating_mul(100) / total;
+        let (pause_ms, silence_ms) = PROGRESS_MS;
+        let elapsed_ms = now.since(self.told.at);
+        let is_further = percent / PROGRESS_PERCENT > self.told.percent / PROGRESS_PERCENT;
+        if elapsed_ms < pause_ms || !(is_further || elapsed_ms >= silence_ms) {
+            return;
+        }
+        self.told = Progress { at: now, percent };
+        let rate = self.rate(now, left);
+        let text = format!(
+            "{percent} % synchronized, {}B of {}B left, {}B/sec.",
+            humanize(left),
+            humanize(total),
+            humanize(rate)
+        );
+        parent.event(Event::SyncProgress, text);
     }
 
     /// Bytes per second, lately; with what is left now.
@@ -249,7 +350,8 @@ impl Report {
         let counted = engine.statistics;
         Status {
             connected: self.connected,
-            reason: self.reason.clone(),
+            reason: self.reason.as_ref().map(|(reason, _)| reason.clone()),
+            cause: self.reason.as_ref().map(|&(_, cause)| cause),
             since_s: now.since(self.since) / 1000,
             dirty_bytes: engine.dirty_bytes,
             extentsize: sizes.0,

@@ -331,9 +331,9 @@ impl<'p> Worker<'p> {
         }
         self.greeted = true;
         self.since = self.now;
-        self.parent
-            .log(Level::Debug(1), format!("Connected to {}.", self.peer));
-        self.parent.event(Event::Connect);
+        let text = format!("Connected to {}.", self.peer);
+        self.parent.log(Level::Debug(1), text.as_str());
+        self.parent.event(Event::Connect, text);
     }
 
     fn refuse(&mut self, reason: LostReason) {
@@ -371,12 +371,14 @@ impl<'p> Worker<'p> {
             Notice::SplitBrain => {
                 self.parent
                     .log(Level::Error, "Split-brain detected, exiting.");
-                self.parent.event(Event::SplitBrain);
+                let text = reasons::describe(LostReason::SplitBrain);
+                self.parent.event(Event::SplitBrain, text);
             }
-            Notice::CountersImpossible => self.parent.log(
-                Level::Warning,
-                "The counters of the nodes fit no history: everything is synchronized.",
-            ),
+            Notice::CountersImpossible => {
+                let text = "The counters of the nodes fit no history: everything is synchronized.";
+                self.parent.log(Level::Warning, text);
+                self.parent.event(Event::CountersReset, text);
+            }
             Notice::LocalError {
                 op,
                 offset,
@@ -384,7 +386,8 @@ impl<'p> Worker<'p> {
                 error,
             } => {
                 let text = reasons::failed("Local", op, offset, length, error);
-                self.parent.log(Level::Error, text);
+                self.parent.log(Level::Error, text.as_str());
+                self.parent.event(Event::DiskError, text);
             }
             // The others are a primary's.
             _ => {}
@@ -399,13 +402,17 @@ impl<'p> Worker<'p> {
             _ => exit::TEMPFAIL,
         };
         let words = self.words.take();
+        let text = words.unwrap_or_else(|| reasons::describe(reason));
         // Of split-brain the engine has told already.
         if !matches!(reason, LostReason::Asked | LostReason::SplitBrain) {
-            let text = words.unwrap_or_else(|| reasons::describe(reason));
-            self.parent.log(Level::Error, text);
+            self.parent.log(Level::Error, text.as_str());
+            if !self.greeted && reasons::is_lasting(reason) {
+                self.parent.event(Event::Mismatch, text.as_str());
+            }
         }
         if self.greeted {
-            self.parent.event(Event::Disconnect);
+            let text = format!("Disconnected from {}. {text}", self.peer);
+            self.parent.event(Event::Disconnect, text);
         }
         self.end = Some((self.now.plus(REFUSAL_MS), status));
     }
@@ -476,6 +483,7 @@ impl<'p> Worker<'p> {
         Status {
             connected: self.greeted && self.a.is_some(),
             reason: self.words.clone(),
+            cause: None,
             since_s: self.now.since(self.since) / 1000,
             dirty_bytes: engine.dirty_bytes,
             extentsize: self.sizes.0,
