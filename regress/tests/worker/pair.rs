@@ -285,7 +285,7 @@ fn a_secondary_that_is_told_to_stop_ends_well() {
     let heard = secondary.said.iter();
     assert_eq!(
         heard
-            .filter(|said| matches!(said, FromWorker::Event(_)))
+            .filter(|said| matches!(said, FromWorker::Event { .. }))
             .count(),
         1
     );

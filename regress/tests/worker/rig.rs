@@ -224,7 +224,7 @@ impl Worker {
 
     pub(crate) fn event(&mut self, event: Event) {
         self.hear(&format!("{event:?}"), |message| {
-            (*message == FromWorker::Event(event)).then_some(())
+            matches!(message, FromWorker::Event { event: said, .. } if *said == event).then_some(())
         });
     }
 
