@@ -215,6 +215,9 @@ pub(super) fn command(order: &Order, inherit_output: bool) -> Command {
         .stdin(Stdio::null())
         .stdout(output())
         .stderr(output());
+    for name in super::notify::VARIABLES {
+        command.env_remove(name);
+    }
     command
 }
 

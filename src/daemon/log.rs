@@ -2,12 +2,15 @@
 //!
 //! A line is `[LEVEL] [resource] (role) text`, LEVEL one of DEBUG (followed by `[n]`), INFO,
 //! NOTICE, WARNING and ERROR; operators grep for these and for the texts of the original. Nothing
-//! here waits: a log that does not take a line loses it.
+//! here waits: a log that does not take a line loses it. Where systemd's journal reads the standard
+//! streams, `<n>` before a line says its priority (sd-daemon(3)).
 
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
+
+use nix::sys::stat::fstat;
 
 use crate::ipc::Level;
 use crate::terms::Role;
@@ -49,7 +52,10 @@ impl fmt::Display for About<'_> {
 #[derive(Debug)]
 enum Sink {
     /// Standard output (debug, info, notice) and standard error (warning, error).
-    Streams,
+    Streams {
+        /// The journal reads them.
+        journal: bool,
+    },
     /// The system's log; reconnected when it was restarted.
     Syslog(Option<UnixDatagram>),
 }
@@ -65,7 +71,9 @@ impl Log {
     /// A log to the standard streams that shows debugging lines up to that level.
     pub fn streams(debug: u8) -> Log {
         Log {
-            sink: Sink::Streams,
+            sink: Sink::Streams {
+                journal: journal_reads_us(),
+            },
             debug,
         }
     }
@@ -82,7 +90,7 @@ impl Log {
 
     /// Whether lines go to the standard streams.
     pub fn is_streams(&self) -> bool {
-        matches!(self.sink, Sink::Streams)
+        matches!(self.sink, Sink::Streams { .. })
     }
 
     /// Writes a line.
@@ -93,7 +101,10 @@ impl Log {
         let text = sanitised(&text.to_string());
         let line = format!("[{}] {about}{text}", Label(level));
         match &mut self.sink {
-            Sink::Streams => write_stream(level, &line),
+            Sink::Streams { journal: false } => write_stream(level, &line),
+            Sink::Streams { journal: true } => {
+                write_stream(level, &format!("<{}>{line}", severity(level)));
+            }
             Sink::Syslog(socket) => write_syslog(socket, level, &line),
         }
     }
@@ -144,20 +155,30 @@ fn write_stream(level: Level, line: &str) {
     };
 }
 
-fn write_syslog(socket: &mut Option<UnixDatagram>, level: Level, line: &str) {
-    // Facility daemon is 3.
-    let severity = match level {
+/// The severity of syslog(3).
+fn severity(level: Level) -> u8 {
+    match level {
         Level::Error => 3,
         Level::Warning => 4,
         Level::Notice => 5,
         Level::Info => 6,
         Level::Debug(_) => 7,
+    }
+}
+
+/// Whether standard error is a stream of systemd's journal: the variable, which children inherit,
+/// names the device and inode that it is about.
+fn journal_reads_us() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else {
+        return false;
     };
-    let record = format!(
-        "<{}>hastd[{}]: {line}",
-        3 * 8 + severity,
-        std::process::id()
-    );
+    fstat(io::stderr()).is_ok_and(|stat| *stream == *format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+fn write_syslog(socket: &mut Option<UnixDatagram>, level: Level, line: &str) {
+    // Facility daemon is 3.
+    let priority = 3 * 8 + severity(level);
+    let record = format!("<{priority}>hastd[{}]: {line}", std::process::id());
     let sent = socket
         .as_ref()
         .is_some_and(|socket| match socket.send(record.as_bytes()) {

@@ -21,6 +21,7 @@ pub mod hooks;
 pub mod listener;
 pub mod log;
 pub mod names;
+pub mod notify;
 pub mod options;
 pub mod parent;
 pub mod pidfile;

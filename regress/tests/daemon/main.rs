@@ -6,6 +6,7 @@
 mod census;
 mod closed;
 mod events;
+mod manager;
 mod node;
 mod peers;
 mod rogues;

@@ -49,6 +49,8 @@ pub(crate) struct Node {
     /// The daemon's program, and what starts it.
     pub(crate) program: PathBuf,
     pub(crate) launcher: Vec<String>,
+    /// Added to the daemon's environment.
+    pub(crate) environment: Vec<(&'static str, String)>,
     daemon: Option<Child>,
 }
 
@@ -91,6 +93,7 @@ impl Node {
             port,
             program: program("hastd"),
             launcher: Vec::new(),
+            environment: Vec::new(),
             daemon: None,
         };
         node.configure(&node.resource("test", ""));
@@ -153,6 +156,7 @@ impl Node {
         };
         command.args(["-N", self.name, "-F", "-d", "-c"]);
         command.arg(self.path("hast.conf"));
+        command.envs(self.environment.iter().cloned());
         command
     }
 

@@ -30,6 +30,7 @@ use super::events::{Events, Problem};
 use super::hooks::Hooks;
 use super::log::{About, DAEMON, Log};
 use super::names::{Account, Names};
+use super::notify::Notify;
 use super::options::Options;
 use super::pidfile::Pidfile;
 use super::session::Sessions;
@@ -133,6 +134,7 @@ pub struct Parent {
     program: Program,
     signals: Signals,
     pidfile: Option<Pidfile>,
+    notify: Notify,
     control: Control,
     waiting: BTreeMap<ConnectionId, Waiting>,
     doors: Doors,
@@ -209,6 +211,7 @@ impl Parent {
         self.names.tick(&self.program, &account, now);
         self.tick_doors(now);
         self.tick_workers(now);
+        self.notify.tick(now);
         self.tick_promotions(now);
         self.hooks.tick((&mut self.log, &mut self.events), now);
         self.control.tick(now);
@@ -295,6 +298,7 @@ impl Parent {
             self.doors.next_deadline(now),
             self.names.next_deadline(now),
             self.hooks.next_deadline(),
+            self.notify.next_deadline(),
         ];
         entries
             .chain(workers)
@@ -327,6 +331,7 @@ impl Parent {
         self.log
             .info(DAEMON, "Termination signal received, exiting.");
         self.note(Kind::DaemonStop, "The daemon ends.", now);
+        self.notify.stopping();
         // Nobody can reach a daemon that ends; its pidfile stays until its workers are gone.
         self.control.remove();
         self.doors.close(now);

@@ -17,8 +17,14 @@ use crate::ipc::ToWorker;
 use crate::terms::{Role, system_reason};
 
 impl Parent {
-    /// Reads the configuration again.
+    /// Reads the configuration again, and tells the service manager that this has been done.
     pub(super) fn reload(&mut self, now: Instant) {
+        self.notify.reloading();
+        self.reload_configuration(now);
+        self.notify.ready();
+    }
+
+    fn reload_configuration(&mut self, now: Instant) {
         self.log.info(DAEMON, "Reloading configuration...");
         let config = match conf::load_as(&self.options.config, &self.identity) {
             Ok(config) => config,

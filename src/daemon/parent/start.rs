@@ -21,6 +21,7 @@ use crate::daemon::detach::{self, Detached};
 use crate::daemon::hooks::Hooks;
 use crate::daemon::log::{DAEMON, Log};
 use crate::daemon::names::{Account, Names};
+use crate::daemon::notify::Notify;
 use crate::daemon::options::Options;
 use crate::daemon::pidfile::{Pidfile, PidfileError};
 use crate::daemon::signals::Signals;
@@ -228,6 +229,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         program,
         signals,
         pidfile,
+        notify: Notify::of_this_process(now),
         control,
         waiting: std::collections::BTreeMap::new(),
         doors,
@@ -364,6 +366,7 @@ impl Parent {
                 .info(DAEMON, format_args!("Listening on address {address}."));
         }
         self.make_devices_directory();
+        self.notify.ready();
     }
 
     pub(super) fn make_devices_directory(&mut self) {
