@@ -32,7 +32,7 @@ struct Watchdog {
 impl Notify {
     /// As the environment says.
     pub fn of_this_process(now: Instant) -> Notify {
-        let [socket, interval, pid] = VARIABLES.map(|name| env::var_os(name));
+        let [socket, interval, pid] = VARIABLES.map(env::var_os);
         let ours = std::process::id().to_string();
         let is_for_us = pid.is_none_or(|pid| *pid == *ours);
         Notify::new(socket.as_deref(), interval.filter(|_| is_for_us), now)

@@ -28,6 +28,7 @@ impl World {
             map: this.disk.view.map.clone(),
             sector_bytes: self.scenario.sector,
             metaflush: this.parameters.metaflush,
+            timeout_ms: this.parameters.timeout_ms,
             requests_max: 2 * self.scenario.requests_max,
             mutant: self.mutant,
         };

@@ -39,7 +39,7 @@ use crate::disk::layout::Metadata;
 use crate::terms::{Errno, Role};
 
 /// Silence of the primary after which it counts as gone, in milliseconds: twice the interval of
-/// its keepalives (spec/01, 3).
+/// keepalives (spec/01, 3). One of ours that serves sends them three times within its timeout.
 pub const SILENCE_MS: u64 = 2 * super::primary::KEEPALIVE_MS;
 
 /// What a session starts with.
@@ -53,6 +53,9 @@ pub struct SecondaryConfig {
     pub sector_bytes: u32,
     /// Whether bitmap and metadata writes are flushed.
     pub metaflush: bool,
+    /// Silence after which a primary of ours counts as gone, in milliseconds, [`SILENCE_MS`] at
+    /// most. Both nodes are configured alike.
+    pub timeout_ms: u64,
     /// Requests in progress at most.
     pub requests_max: usize,
     /// How to be wrong, for tests.
@@ -109,6 +112,7 @@ pub struct Secondary {
     broken: Broken,
     sector_bytes: u32,
     metaflush: bool,
+    timeout_ms: u64,
     meta: Metadata,
     /// The bitmap in memory.
     map: Vec<u8>,
@@ -162,6 +166,7 @@ impl Secondary {
             broken: Broken(config.mutant),
             sector_bytes: config.sector_bytes,
             metaflush: config.metaflush,
+            timeout_ms: config.timeout_ms.min(SILENCE_MS),
             meta: config.metadata,
             map_on_disk: config.map.clone(),
             map: config.map,
@@ -226,6 +231,7 @@ impl Secondary {
             return None;
         }
         match self.session {
+            Session::Serving if self.peer.heartbeat => Some(self.heard.plus(self.timeout_ms)),
             Session::Waiting | Session::Adopting | Session::Greeted | Session::Serving => {
                 Some(self.heard.plus(SILENCE_MS))
             }

@@ -158,6 +158,7 @@ impl<'p> Worker<'p> {
                 map,
                 sector_bytes,
                 metaflush: start.settings.metaflush,
+                timeout_ms: u64::from(start.settings.timeout_s).saturating_mul(1000),
                 requests_max: REQUESTS_MAX,
                 mutant: None,
             },
