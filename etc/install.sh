@@ -24,6 +24,12 @@ FreeBSD | Linux) ;;
 	;;
 esac
 
+# Where configuration is looked for; /usr is the system's own.
+case $prefix in
+/usr) sysconfdir=/etc ;;
+*) sysconfdir=$prefix/etc ;;
+esac
+
 # Copies a file, with the prefix in place of %%PREFIX%%. Nobody's configuration is overwritten:
 # what the administrator changes is installed as a sample only.
 put()
@@ -33,7 +39,7 @@ put()
 	to=$root/$3
 	mkdir -p "$(dirname "$to")"
 	rm -f "$to"
-	sed "s,%%PREFIX%%,$prefix,g" "$from" >"$to"
+	sed "s,%%PREFIX%%,$prefix,g; s,%%SYSCONFDIR%%,$sysconfdir,g" "$from" >"$to"
 	chmod "$mode" "$to"
 }
 
@@ -50,6 +56,7 @@ done
 for sample in hast.conf.sample hast.toml.sample; do
 	put 0444 "etc/$sample" "share/examples/hast/$sample"
 done
+put 0444 etc/failover/switch.sh share/hast/switch.sh
 put 0444 LICENSE share/licenses/hast/LICENSE
 
 case $system in
@@ -63,6 +70,10 @@ FreeBSD)
 	put 0555 etc/periodic/daily/410.status-hast etc/periodic/daily/410.status-hast
 	;;
 Linux)
+	put 0555 etc/keepalived/vrrp-hast-switch sbin/vrrp-hast-switch
+	for sample in keepalived.conf.sample vrrp-hast-switch.conf.sample; do
+		put 0444 "etc/keepalived/$sample" "share/examples/hast/$sample"
+	done
 	for unit in etc/systemd/*.service; do
 		[ ! -e "$unit" ] || put 0444 "$unit" "lib/systemd/system/${unit#etc/systemd/}"
 	done

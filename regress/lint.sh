@@ -18,7 +18,7 @@ fi
 if command -v shellcheck >/dev/null 2>&1; then
 	git ls-files | while read -r file; do
 		if head -n 1 "$file" | grep -q '^#!.*sh$'; then
-			shellcheck "$file"
+			shellcheck -x "$file"
 		fi
 	done
 else

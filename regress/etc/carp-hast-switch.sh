@@ -158,7 +158,7 @@ run()
 	status=0
 	env NODE="$node" TEST_SHELL="$shell" CARP_HAST_SWITCH_PATH="$bin:/usr/bin:/bin" \
 		CARP_HAST_SWITCH_CONFIG="$node/conf" CARP_HAST_SWITCH_LOCK="$node/lock" \
-		CARP_HAST_SWITCH_DEVICES="$node/hast" \
+		CARP_HAST_SWITCH_DEVICES="$node/hast" CARP_HAST_SWITCH_LIBRARY=etc/failover/switch.sh \
 		"$shell" "$top/carp-hast-switch" "$@" >"$node/output" 2>&1 || status=$?
 }
 

@@ -33,6 +33,11 @@ fn carp_hast_switch_moves_resources_with_an_address() {
 }
 
 #[test]
+fn vrrp_hast_switch_moves_resources_with_an_address() {
+    run("etc/vrrp-hast-switch.sh", None);
+}
+
+#[test]
 fn the_rc_script_and_the_periodic_one_do_what_their_heads_say() {
     run("etc/rc-hastd.sh", None);
 }
