@@ -109,6 +109,8 @@ pub struct Settings {
     pub sync_rate: SyncRate,
     /// Whether a synchronisation rests.
     pub sync_paused: bool,
+    /// Whether to connect to the peer; false by order of an administrator.
+    pub connect: bool,
 }
 
 /// From the parent to a worker.

@@ -153,6 +153,9 @@ pub struct Configuration {
 /// What an administrator has ordered with hastctl, beyond the role.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Orders {
+    /// It is disconnected until `hastctl connect`.
+    #[serde(default)]
+    pub disconnected: bool,
     /// Synchronisations rest.
     pub sync_paused: bool,
     /// How fast they may go, as in hast.conf.

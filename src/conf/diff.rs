@@ -24,6 +24,8 @@ pub struct Changes {
     /// The new directory of device sockets, if it changes: takes effect for workers that start from
     /// now on.
     pub devices: Option<PathBuf>,
+    /// The new directory of what outlives the daemon, if it changes.
+    pub state: Option<PathBuf>,
     /// The new account, if it changes: takes effect for processes that start from now on, so
     /// fully only when the daemon is started again.
     pub user: Option<String>,
@@ -42,6 +44,7 @@ impl Changes {
             && self.control.is_none()
             && self.pidfile.is_none()
             && self.devices.is_none()
+            && self.state.is_none()
             && self.user.is_none()
             && self.sandbox.is_none()
             && self
@@ -133,6 +136,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         control: changed(&old.control, &new.control),
         pidfile: changed(&old.pidfile, &new.pidfile),
         devices: changed(&old.devices, &new.devices),
+        state: changed(&old.state, &new.state),
         user: changed(&old.user, &new.user),
         sandbox: changed(&old.sandbox, &new.sandbox),
         resources: kept.chain(gone).collect(),
@@ -339,6 +343,7 @@ mod tests {
         new.control = Address::Unix("/c".into());
         new.pidfile = "/p".into();
         new.devices = "/d".into();
+        new.state = "/s".into();
         new.user = "u".to_owned();
         new.sandbox = SandboxMode::BestEffort;
         let changes = diff(&old, &new);
@@ -346,6 +351,7 @@ mod tests {
         assert_eq!(changes.control, Some(new.control));
         assert_eq!(changes.pidfile, Some(new.pidfile));
         assert_eq!(changes.devices, Some(new.devices));
+        assert_eq!(changes.state, Some(new.state));
         assert_eq!(changes.user, Some(new.user));
         assert_eq!(changes.sandbox, Some(new.sandbox));
     }

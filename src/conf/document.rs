@@ -23,6 +23,7 @@ pub(super) enum Keyword {
     Pidfile,
     Listen,
     Devices,
+    State,
     User,
     Sandbox,
     Replication,
@@ -43,11 +44,12 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    pub(super) const ALL: [Keyword; 21] = [
+    pub(super) const ALL: [Keyword; 22] = [
         Keyword::Control,
         Keyword::Pidfile,
         Keyword::Listen,
         Keyword::Devices,
+        Keyword::State,
         Keyword::User,
         Keyword::Sandbox,
         Keyword::Replication,
@@ -73,6 +75,7 @@ impl Keyword {
             Keyword::Pidfile => "pidfile",
             Keyword::Listen => "listen",
             Keyword::Devices => "devices",
+            Keyword::State => "state",
             Keyword::User => "user",
             Keyword::Sandbox => "sandbox",
             Keyword::Replication => "replication",
@@ -105,7 +108,7 @@ impl Keyword {
             Keyword::Control | Keyword::Listen | Keyword::Source => "an address",
             Keyword::Remote => "an address or none",
             Keyword::Pidfile | Keyword::Exec | Keyword::Local => "a path",
-            Keyword::Devices => "the path of a directory",
+            Keyword::Devices | Keyword::State => "the path of a directory",
             Keyword::User => "the name of an account",
             Keyword::Sandbox => "require or best-effort",
             Keyword::Replication => "memsync, fullsync or async",
@@ -139,7 +142,10 @@ impl Level {
         match self {
             Level::Global => !matches!(keyword, K::Name | K::Local | K::Remote | K::Source),
             Level::GlobalNode => {
-                matches!(keyword, K::Control | K::Pidfile | K::Listen | K::Devices)
+                matches!(
+                    keyword,
+                    K::Control | K::Pidfile | K::Listen | K::Devices | K::State
+                )
             }
             Level::Resource => matches!(
                 keyword,
@@ -187,6 +193,7 @@ pub(super) struct Settings {
     pub(super) pidfile: Option<PathBuf>,
     pub(super) listen: Vec<Address>,
     pub(super) devices: Option<PathBuf>,
+    pub(super) state: Option<PathBuf>,
     pub(super) user: Option<String>,
     pub(super) sandbox: Option<SandboxMode>,
     pub(super) replication: Option<Replication>,
@@ -251,6 +258,7 @@ impl Settings {
             Keyword::Pidfile => self.pidfile = Some(path(keyword, text)?),
             Keyword::Listen => self.listen.push(address(keyword, text)?),
             Keyword::Devices => self.devices = Some(path(keyword, text)?),
+            Keyword::State => self.state = Some(path(keyword, text)?),
             Keyword::User => self.user = Some(user(text)?),
             Keyword::Sandbox => {
                 let all = [SandboxMode::Require, SandboxMode::BestEffort];

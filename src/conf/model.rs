@@ -22,6 +22,12 @@ pub const DEFAULT_FENCE_TIMEOUT_S: u32 = 60;
 pub const FENCE_TIMEOUT_MAX_S: u32 = 300;
 /// The directory of the device sockets, unless `devices` says otherwise.
 pub const DEFAULT_DEVICES: &str = "/var/run/hast";
+/// The directory of what outlives the daemon, unless `state` says otherwise.
+pub const DEFAULT_STATE: &str = if cfg!(target_os = "freebsd") {
+    "/var/db/hast"
+} else {
+    "/var/lib/hast"
+};
 /// The account that workers run as, unless `user` says otherwise.
 pub const DEFAULT_USER: &str = "hast";
 
@@ -38,6 +44,9 @@ pub struct Config {
     /// Directory of the sockets by which primaries serve their devices where there is no GEOM gate.
     /// Ours, not the original's.
     pub devices: PathBuf,
+    /// Directory of what outlives the daemon: which resources are disconnected by order. Ours, not
+    /// the original's.
+    pub state: PathBuf,
     /// The account that workers and the listener run as. Ours, not the original's.
     pub user: String,
     /// What to do where a confinement cannot be had. Ours, not the original's.
@@ -61,6 +70,7 @@ impl Default for Config {
             pidfile: PathBuf::from(DEFAULT_PIDFILE),
             listen: Listen::defaults(),
             devices: PathBuf::from(DEFAULT_DEVICES),
+            state: PathBuf::from(DEFAULT_STATE),
             user: DEFAULT_USER.to_owned(),
             sandbox: SandboxMode::Require,
             resources: Vec::new(),

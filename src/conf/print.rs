@@ -33,6 +33,7 @@ fn write_conf(text: &mut String, config: &Config, node: &str) -> std::fmt::Resul
         }
     }
     writeln!(text, "devices {}", quoted_path(&config.devices))?;
+    writeln!(text, "state {}", quoted_path(&config.state))?;
     writeln!(text, "user {}", quoted(&config.user))?;
     writeln!(text, "sandbox {}", config.sandbox.as_str())?;
     for resource in &config.resources {
@@ -118,6 +119,7 @@ pub fn toml(config: &Config, node: &str) -> Result<String, String> {
         pidfile: &config.pidfile,
         listen,
         devices: &config.devices,
+        state: &config.state,
         user: &config.user,
         sandbox: config.sandbox,
         resource: Map(config
@@ -150,6 +152,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
         pidfile: &'a Path,
         listen: Vec<String>,
         devices: &'a Path,
+        state: &'a Path,
         user: &'a str,
         sandbox: SandboxMode,
         resources: Vec<JsonResource<'a>>,
@@ -164,6 +167,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
             .map(|listen| listen.address.to_string())
             .collect(),
         devices: &config.devices,
+        state: &config.state,
         user: &config.user,
         sandbox: config.sandbox,
         resources: config.resources.iter().map(json_resource).collect(),
@@ -221,6 +225,7 @@ struct FileOut<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     listen: Vec<String>,
     devices: &'a Path,
+    state: &'a Path,
     user: &'a str,
     sandbox: SandboxMode,
     resource: Map<'a, ResourceOut<'a>>,

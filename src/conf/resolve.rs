@@ -28,6 +28,7 @@ pub(super) fn resolve(document: Document, identity: &Identity, sink: &mut Sink<'
         global.control = node.settings.control.or(global.control);
         global.pidfile = node.settings.pidfile.or(global.pidfile);
         global.devices = node.settings.devices.or(global.devices);
+        global.state = node.settings.state.or(global.state);
         global.listen.extend(node.settings.listen);
     }
     let mut config = Config::default();
@@ -38,6 +39,7 @@ pub(super) fn resolve(document: Document, identity: &Identity, sink: &mut Sink<'
     config.control = global.control.unwrap_or(config.control);
     config.pidfile = global.pidfile.unwrap_or(config.pidfile);
     config.devices = global.devices.unwrap_or(config.devices);
+    config.state = global.state.unwrap_or(config.state);
     config.user = global.user.unwrap_or(config.user);
     config.sandbox = global.sandbox.unwrap_or(config.sandbox);
     if !global.listen.is_empty() {

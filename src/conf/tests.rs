@@ -285,7 +285,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
     let text = "
         replication async checksum crc32 compression lzf timeout 5 exec /g metaflush off
         syncrate 1k control /g fence /gf fencetimeout 9
-        on nodea { control /n devices /n/d listen nodea:1 }
+        on nodea { control /n devices /n/d state /n/s listen nodea:1 }
         on nodeb { control /b pidfile /b listen nodeb:1 }
         listen g:1
         resource a {
@@ -295,7 +295,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         }
         resource b { timeout 6 exec /r fence /f checksum sha256 compression none local /r
             on nodea { remote none } }
-        user daemon devices /d sandbox best-effort
+        user daemon devices /d state /s sandbox best-effort
     ";
     let config = conf(text).unwrap();
     assert_eq!(config.control, Address::Unix("/n".into()));
@@ -307,6 +307,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         ("daemon", SandboxMode::BestEffort)
     );
     assert_eq!(config.devices, Path::new("/n/d"));
+    assert_eq!(config.state, Path::new("/n/s"));
     let a = Resource {
         provname: "q".to_owned(),
         remote: "x".parse().ok(),
@@ -512,6 +513,7 @@ prop_compose! {
         pidfile in text(),
         listen in proptest::collection::vec(address(), 0..4),
         devices in text(),
+        state in text(),
         user in "[a-z][a-z0-9_-]{0,8}|on|123",
         best_effort in any::<bool>(),
         resources in proptest::collection::vec(resource(), 0..5),
@@ -526,6 +528,7 @@ prop_compose! {
                 listen.into_iter().map(Listen::configured).collect()
             },
             devices: devices.into(),
+            state: state.into(),
             user,
             sandbox: if best_effort { SandboxMode::BestEffort } else { SandboxMode::Require },
             resources: resources

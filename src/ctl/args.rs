@@ -34,6 +34,8 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
        hastctl explain [-d] [-c config] [--json] [all | name ...]
        hastctl events [-d] [-c config] [--json] [--since time] [--follow]
 		[all | name ...]
+       hastctl connect [-d] [-c config] all | name ...
+       hastctl disconnect [-d] [-c config] [--force] all | name ...
        hastctl stop [-d] [-c config]
 also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
        and [-N node] for every command
@@ -76,6 +78,10 @@ pub enum Command {
     Explain(ExplainOptions),
     /// Shows what has happened.
     Events(EventsOptions),
+    /// Lets nodes meet again.
+    Connect(NamesOptions),
+    /// Keeps nodes apart.
+    Disconnect(ForceOptions),
     /// Stops the daemon.
     Stop(Common),
     /// Works on the configuration alone.
@@ -169,6 +175,21 @@ pub struct NamesOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "see Common")]
     pub common: Common,
+    /// The resources; `all` as the first means all of the daemon's.
+    #[arg(required = true)]
+    pub names: Vec<String>,
+}
+
+/// Options of commands that can be forced.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct ForceOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// Whatever it costs.
+    #[arg(long)]
+    pub force: bool,
     /// The resources; `all` as the first means all of the daemon's.
     #[arg(required = true)]
     pub names: Vec<String>,

@@ -96,6 +96,14 @@ pub fn run(
         Command::SyncRate(options) => with_config(&options.common, out, err, |config, console| {
             steer::rate(&options, config, console)
         }),
+        Command::Connect(options) => with_config(&options.common, out, err, |config, console| {
+            steer::connect(&options, config, console)
+        }),
+        Command::Disconnect(options) => {
+            with_config(&options.common, out, err, |config, console| {
+                steer::disconnect(&options, config, console)
+            })
+        }
         Command::Stop(options) => with_config(&options, out, err, |config, console| {
             role::stop(&options, config, console)
         }),

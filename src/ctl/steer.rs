@@ -1,6 +1,7 @@
-//! The commands that steer a resource beyond its role: `pause-sync`, `resume-sync`, `sync-rate`.
+//! The commands that steer a resource beyond its role: `pause-sync`, `resume-sync`, `sync-rate`,
+//! `connect`, `disconnect`.
 
-use super::args::{NamesOptions, RateOptions};
+use super::args::{ForceOptions, NamesOptions, RateOptions};
 use super::client::{Daemon, code_of};
 use super::exit;
 use super::output::Console;
@@ -27,6 +28,17 @@ pub(super) fn pause(
 pub(super) fn rate(options: &RateOptions, config: &Config, console: &mut Console<'_>) -> u8 {
     let argument = options.rate.0.map(|rate| rate.to_string());
     order(steer::SYNC_RATE, argument, &options.names, config, console)
+}
+
+/// `connect`.
+pub(super) fn connect(options: &NamesOptions, config: &Config, console: &mut Console<'_>) -> u8 {
+    order(steer::CONNECT, None, &options.names, config, console)
+}
+
+/// `disconnect`.
+pub(super) fn disconnect(options: &ForceOptions, config: &Config, console: &mut Console<'_>) -> u8 {
+    let argument = options.force.then(|| steer::FORCE.to_owned());
+    order(steer::DISCONNECT, argument, &options.names, config, console)
 }
 
 /// A rate of the command line; `default` is what hast.conf says.

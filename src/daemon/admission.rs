@@ -21,6 +21,8 @@ pub struct ResourceFacts {
     pub admitted: bool,
     /// Our role.
     pub role: Role,
+    /// An administrator has disconnected it here.
+    pub disconnected: bool,
     /// For a second step: whether its token is that of a half-open session.
     pub token: Option<bool>,
 }
@@ -36,6 +38,8 @@ pub enum Refusal {
     NoAccess,
     /// We are not secondary.
     Role(Role),
+    /// An administrator has disconnected it here.
+    Disconnected,
     /// The token is that of no half-open session.
     Token,
 }
@@ -55,6 +59,9 @@ pub fn admit(facts: Facts) -> Result<(), Refusal> {
     if resource.role != Role::Secondary {
         return Err(Refusal::Role(resource.role));
     }
+    if resource.disconnected {
+        return Err(Refusal::Disconnected);
+    }
     if resource.token == Some(false) {
         return Err(Refusal::Token);
     }
@@ -72,6 +79,9 @@ impl Refusal {
                 "Remote node acts as {} for the resource and not as secondary.",
                 role.as_str()
             ),
+            Refusal::Disconnected => {
+                "The remote node is disconnected by order of an administrator.".to_owned()
+            }
             Refusal::Token => "Token doesn't match.".to_owned(),
         };
         Some(Answer::Refused {
@@ -100,6 +110,10 @@ impl Refusal {
                     role.as_str()
                 ),
             ),
+            Refusal::Disconnected => (
+                Level::Debug(1),
+                format!("Disconnected by order: {client} is turned away."),
+            ),
             Refusal::Token => (
                 Level::Error,
                 format!("Token received from {client} doesn't match."),
@@ -118,6 +132,7 @@ mod tests {
             resource: Some(ResourceFacts {
                 admitted,
                 role,
+                disconnected: false,
                 token,
             }),
         }
@@ -143,6 +158,11 @@ mod tests {
         ] {
             assert_eq!(admit(facts), Err(refusal));
         }
+        let mut disconnected = facts(true, Role::Secondary, None);
+        if let Some(resource) = &mut disconnected.resource {
+            resource.disconnected = true;
+        }
+        assert_eq!(admit(disconnected), Err(Refusal::Disconnected));
         assert_eq!(admit(facts(true, Role::Secondary, None)), Ok(()));
         assert_eq!(admit(facts(true, Role::Secondary, Some(true))), Ok(()));
     }

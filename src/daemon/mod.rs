@@ -20,6 +20,7 @@ pub mod fence;
 pub mod hooks;
 pub mod listener;
 pub mod log;
+pub mod memory;
 pub mod names;
 pub mod notify;
 pub mod options;

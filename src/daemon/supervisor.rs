@@ -209,6 +209,19 @@ impl Supervisor {
         effects
     }
 
+    /// Nothing is wanted of the peer for the time being: a session and its worker end, the role
+    /// stays.
+    pub fn hang_up(&mut self, now: Instant) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.role == Role::Secondary {
+            self.session = false;
+            self.restart |= matches!(self.worker, Worker::Running(Kind::Secondary, _));
+            effects.push(Effect::DropSessions);
+            self.settle(now, &mut effects);
+        }
+        effects
+    }
+
     /// A primary has completed the second step of the handshake: its connections wait with the
     /// parent. A worker that runs for an earlier session is replaced.
     pub fn session(&mut self, now: Instant) -> Vec<Effect> {

@@ -123,7 +123,7 @@ impl Setup {
             let home = dir.join(side.name());
             let _ = write!(
                 text,
-                "on {side} {{\n\tcontrol {home}/ctl\n\tpidfile {home}/pid\n\tdevices {home}/hast\n\tlisten tcp4://{}:{PORT}\n}}\n",
+                "on {side} {{\n\tcontrol {home}/ctl\n\tpidfile {home}/pid\n\tdevices {home}/hast\n\tstate {home}/state\n\tlisten tcp4://{}:{PORT}\n}}\n",
                 link.address(side),
                 home = home.display(),
             );

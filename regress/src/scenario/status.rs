@@ -69,6 +69,8 @@ pub struct Synchronisation {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Orders {
+    /// It is disconnected.
+    pub disconnected: bool,
     /// Synchronisations rest.
     pub sync_paused: bool,
     /// How fast they may go.

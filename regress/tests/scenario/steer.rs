@@ -2,7 +2,7 @@
 
 use hast_regress::scenario::nbd::Client;
 use hast_regress::scenario::status::Status;
-use hast_regress::scenario::{Cluster, ResourceConf, Side};
+use hast_regress::scenario::{Cluster, Load, ResourceConf, Side, Writelog};
 
 const MIB: u64 = 1 << 20;
 
@@ -108,4 +108,115 @@ fn rate_changes_while_it_copies() {
         orders.sync_rate == "unlimited" && !orders.sync_rate_ordered,
         "{orders:?}"
     );
+}
+
+// ---- connect and disconnect
+
+const BY_ORDER: &str = "by order of an administrator";
+
+fn is_apart(status: &Status) -> bool {
+    let reason = status.reason.as_deref().unwrap_or_default();
+    status.orders.disconnected && reason.contains(BY_ORDER) && !status.is_synced()
+}
+
+#[test]
+fn primary_that_is_disconnected_serves_alone_until_it_is_connected() {
+    let cluster = Cluster::with(ResourceConf::new("data"));
+    let device = cluster.device(Side::Alpha);
+    let mut log = Writelog::start(Load::default(), &device);
+    log.wait_for(50);
+    cluster.must(Side::Alpha, &["disconnect", "data"]);
+    cluster.wait_status(Side::Alpha, "disconnected", is_apart);
+    log.wait_for(100);
+    let before = cluster.kill_worker(Side::Alpha);
+    cluster.wait_status(Side::Alpha, "disconnected in another worker", |status| {
+        status.worker_pid() != before && status.worker_pid() != 0 && is_apart(status)
+    });
+    log.wait_for(100);
+    cluster.must(Side::Alpha, &["connect", "data"]);
+    cluster.wait_synced(Side::Alpha);
+    log.wait_for(50);
+    log.stop();
+    log.verify_device(&device);
+    cluster.must_be_equal();
+}
+
+#[test]
+fn disconnection_survives_the_daemon_on_both_roles() {
+    let mut cluster = Cluster::with(ResourceConf::new("data"));
+    for side in Side::BOTH {
+        cluster.must(side, &["disconnect", "data"]);
+    }
+    for side in Side::BOTH {
+        cluster.kill_node(side);
+        cluster.start_node(side);
+        assert!(cluster.status(side).orders.disconnected, "{side}");
+    }
+    cluster.role(Side::Beta, "secondary");
+    cluster.role(Side::Alpha, "primary");
+    cluster.wait_status(Side::Alpha, "disconnected", is_apart);
+    Client::connect(&cluster.device(Side::Alpha))
+        .unwrap()
+        .write(0, &[7; 8192])
+        .unwrap();
+    // One side's consent is not enough.
+    cluster.must(Side::Alpha, &["connect", "data"]);
+    cluster.wait_status(Side::Alpha, "turned away", |status| {
+        let reason = status.reason.as_deref().unwrap_or_default();
+        !status.orders.disconnected && reason.contains("The remote node is disconnected")
+    });
+    let mut block = [1; 8192];
+    cluster.copy(Side::Beta).read(0, &mut block);
+    assert_eq!(block, [0; 8192], "beta's copy was left alone");
+    cluster.must(Side::Beta, &["connect", "data"]);
+    cluster.wait_synced(Side::Alpha);
+    cluster.must_be_equal();
+}
+
+#[test]
+fn secondary_that_is_disconnected_ends_its_session_and_keeps_its_role() {
+    let cluster = Cluster::with(ResourceConf::new("data"));
+    cluster.must(Side::Beta, &["disconnect", "data"]);
+    cluster.wait_status(Side::Beta, "disconnected", |status| {
+        status.worker_pid() == 0 && is_apart(status)
+    });
+    assert_eq!(cluster.status(Side::Beta).role, "secondary");
+    cluster.wait_status(Side::Alpha, "degraded", Status::is_degraded);
+    cluster.must(Side::Beta, &["connect", "all"]);
+    cluster.wait_synced(Side::Alpha);
+}
+
+#[test]
+fn disconnection_that_cannot_be_remembered_is_refused() {
+    let cluster = Cluster::with(ResourceConf::new("data"));
+    std::fs::write(cluster.node(Side::Alpha).home().join("state"), "in the way").unwrap();
+    let said = must_fail(&cluster, Side::Alpha, &["disconnect", "data"], 74);
+    assert!(said.contains("Unable to remember"), "{said}");
+    assert!(cluster.status(Side::Alpha).is_synced());
+}
+
+#[test]
+fn primary_that_lives_on_its_peers_copy_is_not_disconnected_without_force() {
+    // Beta was written alone: its copy is the newer one, and alpha copies slowly from it.
+    let mut cluster = behind(16);
+    cluster.stop_node(Side::Alpha);
+    cluster.role(Side::Beta, "secondary");
+    cluster.start_node(Side::Alpha);
+    cluster.role(Side::Alpha, "secondary");
+    cluster.role(Side::Beta, "primary");
+    cluster.must(Side::Beta, &["sync-rate", "256k", "data"]);
+    let stale = |status: &Status| status.disk.as_deref() == Some("stale");
+    cluster.wait_status(Side::Beta, "a stale copy", stale);
+    let said = must_fail(&cluster, Side::Beta, &["disconnect", "data"], 77);
+    assert!(
+        said.contains("The local copy is stale") && said.contains("--force"),
+        "{said}"
+    );
+    assert!(!cluster.status(Side::Beta).orders.disconnected);
+    cluster.must(Side::Beta, &["disconnect", "--force", "data"]);
+    cluster.wait_status(Side::Beta, "disconnected", is_apart);
+    cluster.must(Side::Beta, &["connect", "data"]);
+    cluster.must(Side::Beta, &["sync-rate", "unlimited", "data"]);
+    cluster.wait_synced(Side::Beta);
+    cluster.must_be_equal();
 }

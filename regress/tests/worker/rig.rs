@@ -52,6 +52,7 @@ impl Node {
                 metaflush: false,
                 sync_rate: SyncRate::Unlimited,
                 sync_paused: false,
+                connect: true,
             },
         };
         let geometry = Geometry {

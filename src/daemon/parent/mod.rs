@@ -29,6 +29,7 @@ use super::control::{ConnectionId, Control};
 use super::events::{Events, Problem};
 use super::hooks::Hooks;
 use super::log::{About, DAEMON, Log};
+use super::memory::Memory;
 use super::names::{Account, Names};
 use super::notify::Notify;
 use super::options::Options;
@@ -148,6 +149,7 @@ pub struct Parent {
     events: Events,
     /// Who waits for events.
     followers: BTreeMap<ConnectionId, Follower>,
+    memory: Memory,
     last_id: u64,
     ending: bool,
 }

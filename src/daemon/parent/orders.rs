@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use super::steer::Wish;
 use super::{EntryId, Parent};
 use crate::daemon::control::{ConnectionId, Outcome};
 use crate::daemon::log::DAEMON;
@@ -42,6 +43,8 @@ pub(super) struct Waiting {
     json: bool,
     /// The daemon is to end: answered at its end.
     stop: bool,
+    /// Carried out for each status when all of them are known.
+    wish: Option<Wish>,
 }
 
 impl Waiting {
@@ -56,7 +59,7 @@ impl Waiting {
     }
 }
 
-pub(super) fn unknown(name: &str) -> ResourceReply {
+fn unknown(name: &str) -> ResourceReply {
     ResourceReply {
         name: name.to_owned(),
         state: ResourceState::Failed {
@@ -110,18 +113,18 @@ impl Parent {
                     deadline: None,
                     json: false,
                     stop: true,
+                    wish: None,
                 };
                 self.waiting.insert(id, waiting);
                 self.end(now);
             }
-            Order::Extension { code, argument } if super::steer::knows(code) => {
-                self.steer(id, code, argument.as_deref(), names, now);
-            }
-            Order::Extension { code, .. } => {
-                let text = format!("This daemon has no command {code}.");
-                let reply = ControlReply::refusal(ControlError::UNIMPLEMENTED, Some(text));
-                self.control.reply(id, &reply, now);
-            }
+            Order::Extension { code, argument } => match Wish::of(code, argument.as_deref()) {
+                Ok(wish) => self.gather_for(id, wish, names, now),
+                Err((error, text)) => {
+                    let reply = ControlReply::refusal(error, Some(text));
+                    self.control.reply(id, &reply, now);
+                }
+            },
         }
     }
 
@@ -144,27 +147,13 @@ impl Parent {
             deadline: None,
             json: false,
             stop: false,
+            wish: None,
         };
         self.waiting.insert(id, waiting);
         for (entry, ticket) in orders {
             self.order_role(entry, role, ticket, now);
         }
         self.answer_if_complete(id, now);
-    }
-
-    /// Answers an order that was carried out at once.
-    pub(super) fn answer_now(
-        &mut self,
-        id: ConnectionId,
-        resources: Vec<ResourceReply>,
-        now: Instant,
-    ) {
-        let reply = ControlReply {
-            error: None,
-            resources,
-            json: None,
-        };
-        self.control.reply(id, &reply, now);
     }
 
     /// A change of role is done, or is not.
@@ -207,6 +196,20 @@ impl Parent {
     }
 
     fn gather_status(&mut self, id: ConnectionId, names: Vec<String>, json: bool, now: Instant) {
+        let waiting = self.ask_statuses(names, now);
+        self.waiting.insert(id, Waiting { json, ..waiting });
+        self.answer_if_complete(id, now);
+    }
+
+    /// Carries a wish out when it is known how the resources are.
+    fn gather_for(&mut self, id: ConnectionId, wish: Wish, names: Vec<String>, now: Instant) {
+        let waiting = self.ask_statuses(names, now);
+        let wish = Some(wish);
+        self.waiting.insert(id, Waiting { wish, ..waiting });
+        self.answer_if_complete(id, now);
+    }
+
+    fn ask_statuses(&mut self, names: Vec<String>, now: Instant) -> Waiting {
         let mut asked = BTreeSet::new();
         let mut slots = Vec::new();
         for name in names {
@@ -223,15 +226,14 @@ impl Parent {
             }
             slots.push(Slot::Status(name, entry));
         }
-        let waiting = Waiting {
+        Waiting {
             slots,
             asked,
             deadline: Some(now + STATUS_PATIENCE),
-            json,
+            json: false,
             stop: false,
-        };
-        self.waiting.insert(id, waiting);
-        self.answer_if_complete(id, now);
+            wish: None,
+        }
     }
 
     /// A worker has told its status.
@@ -268,16 +270,20 @@ impl Parent {
             resources.push(match slot {
                 Slot::Known(reply) => reply,
                 Slot::Ticket(name, _) => unknown(&name),
-                Slot::Status(name, entry) => {
-                    match self.state_of(entry, &waiting.asked, waiting.json, now) {
+                Slot::Status(name, entry) => match waiting.wish {
+                    Some(wish) => {
+                        let state = self.steer(entry, wish, &waiting.asked, now);
+                        ResourceReply { name, state }
+                    }
+                    None => match self.state_of(entry, &waiting.asked, waiting.json, now) {
                         Some(status) => ResourceReply {
                             name,
                             state: ResourceState::Status(Box::new(status)),
                         },
                         // It was configured away in between.
                         None => unknown(&name),
-                    }
-                }
+                    },
+                },
             });
         }
         let reply = ControlReply {

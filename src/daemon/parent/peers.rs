@@ -63,6 +63,7 @@ impl Parent {
             .map(|entry| ResourceFacts {
                 admitted: admits(entry),
                 role: entry.role(),
+                disconnected: entry.steering.disconnected,
                 token: hello
                     .second
                     .as_ref()

@@ -58,7 +58,7 @@ impl Parent {
             match (change.action(role), id, conf) {
                 (Action::Add, _, Some(conf)) => {
                     let id = EntryId(self.next_id());
-                    self.entries.push(Entry::new(id, conf.clone()));
+                    self.add_entry(Entry::new(id, conf.clone()));
                     let text = format!("Resource {name} added.");
                     self.log.info(DAEMON, &text);
                     self.note_of(id, Kind::ResourceAdded, &text, now);

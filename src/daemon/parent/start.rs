@@ -20,6 +20,7 @@ use crate::daemon::control::Control;
 use crate::daemon::detach::{self, Detached};
 use crate::daemon::hooks::Hooks;
 use crate::daemon::log::{DAEMON, Log};
+use crate::daemon::memory::Memory;
 use crate::daemon::names::{Account, Names};
 use crate::daemon::notify::Notify;
 use crate::daemon::options::Options;
@@ -241,6 +242,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         promotions: std::collections::BTreeMap::new(),
         events: crate::daemon::events::Events::default(),
         followers: std::collections::BTreeMap::new(),
+        memory: Memory::new(&config.state),
         last_id: 0,
         ending: false,
         config,
@@ -251,7 +253,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
             // So that its addresses are known when the peer connects.
             parent.names.refresh(remote, now);
         }
-        parent.entries.push(Entry::new(id, conf));
+        parent.add_entry(Entry::new(id, conf));
     }
     parent.start_listener(now);
     Ok(parent)

@@ -79,6 +79,9 @@ impl Parent {
             if let Some(worker) = worker {
                 extend(&mut resource, worker, answers, now);
             }
+            if entry.steering.disconnected && resource.reason.is_none() {
+                resource.reason = Some(super::steer::BY_ORDER.to_owned());
+            }
             // Without it the client falls back on the pairs.
             status.json = serde_json::to_string(&resource).ok();
         }

@@ -1,22 +1,29 @@
-//! What an administrator orders of a resource beyond its role: pausing and pacing synchronisations.
+//! What an administrator orders of a resource beyond its role: pausing and pacing synchronisations,
+//! staying apart from the peer.
 //!
-//! Such an order holds until it is taken back or the role ends; a worker that is restarted in
-//! between is told again, with its settings.
+//! What concerns synchronisations holds until it is taken back or the role ends; a worker that is
+//! restarted in between is told again, with its settings. A disconnection holds until it is taken
+//! back, whatever happens: [`crate::daemon::memory`] keeps it.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::orders::unknown;
 use super::{Entry, EntryId, Parent};
-use crate::daemon::control::ConnectionId;
+use crate::daemon::worker::WorkerId;
 use crate::events::Kind;
 use crate::report;
-use crate::terms::{Role, SyncRate};
-use crate::wire::control::steer::{PAUSE_SYNC, RESUME_SYNC, SYNC_RATE};
-use crate::wire::control::{ControlError, ControlReply, ResourceReply, ResourceState};
+use crate::terms::{Role, SyncRate, system_reason};
+use crate::wire::control::steer::{CONNECT, DISCONNECT, FORCE, PAUSE_SYNC, RESUME_SYNC, SYNC_RATE};
+use crate::wire::control::{ControlError, ResourceState};
+
+/// Why a resource without a session is degraded, if an administrator wants it so.
+pub(super) const BY_ORDER: &str = "Disconnected by order of an administrator.";
 
 /// What was ordered.
 #[derive(Debug, Default)]
 pub(super) struct Steering {
+    /// It stays apart from its peer.
+    pub(super) disconnected: bool,
     /// Synchronisations rest.
     pub(super) sync_paused: bool,
     /// How fast they may go, whatever the configuration says.
@@ -40,6 +47,7 @@ impl Entry {
     /// For `status --json`.
     pub(super) fn orders(&self) -> report::Orders {
         report::Orders {
+            disconnected: self.steering.disconnected,
             sync_paused: self.steering.sync_paused,
             sync_rate: self.sync_rate().to_string(),
             sync_rate_ordered: self.steering.sync_rate.is_some(),
@@ -47,95 +55,192 @@ impl Entry {
     }
 }
 
+/// Why an order is not carried out.
+type Refusal = (ControlError, String);
+
 /// An order that makes sense in itself.
 #[derive(Clone, Copy, Debug)]
-enum Wish {
+pub(super) enum Wish {
+    /// Let synchronisations rest, or go on.
     Pause(bool),
+    /// How fast they may go; `None`: as configured.
     Rate(Option<SyncRate>),
+    /// Meet the peer again.
+    Connect,
+    /// Stay apart from it.
+    Disconnect {
+        /// Even if applications can do nothing then.
+        force: bool,
+    },
 }
 
-/// What came of it for a resource: something to say, or why not.
-type Result = std::result::Result<Option<String>, (ControlError, String)>;
-
-/// Whether the command is one of this module's.
-pub(super) fn knows(code: u8) -> bool {
-    matches!(code, PAUSE_SYNC | RESUME_SYNC | SYNC_RATE)
-}
-
-fn wish(code: u8, argument: Option<&str>) -> std::result::Result<Wish, String> {
-    match (code, argument) {
-        (PAUSE_SYNC, _) => Ok(Wish::Pause(true)),
-        (RESUME_SYNC, _) => Ok(Wish::Pause(false)),
-        (_, None) => Ok(Wish::Rate(None)),
-        (_, Some(text)) => match SyncRate::parse(text) {
-            Some(rate) => Ok(Wish::Rate(Some(rate))),
-            None => Err(format!("'{text}' is no rate.")),
-        },
+impl Wish {
+    /// What a command of hastctl asks for.
+    ///
+    /// # Errors
+    /// There is no such command, or its argument makes no sense.
+    pub(super) fn of(code: u8, argument: Option<&str>) -> Result<Wish, Refusal> {
+        match (code, argument) {
+            (PAUSE_SYNC, None) => Ok(Wish::Pause(true)),
+            (RESUME_SYNC, None) => Ok(Wish::Pause(false)),
+            (SYNC_RATE, None) => Ok(Wish::Rate(None)),
+            (SYNC_RATE, Some(text)) => match SyncRate::parse(text) {
+                Some(rate) => Ok(Wish::Rate(Some(rate))),
+                None => Err((ControlError::INVALID, format!("'{text}' is no rate."))),
+            },
+            (CONNECT, None) => Ok(Wish::Connect),
+            (DISCONNECT, None) => Ok(Wish::Disconnect { force: false }),
+            (DISCONNECT, Some(FORCE)) => Ok(Wish::Disconnect { force: true }),
+            (PAUSE_SYNC | RESUME_SYNC | CONNECT | DISCONNECT, Some(text)) => {
+                let text = format!("Command {code} has no argument '{text}'.");
+                Err((ControlError::INVALID, text))
+            }
+            _ => {
+                let text = format!("This daemon has no command {code}.");
+                Err((ControlError::UNIMPLEMENTED, text))
+            }
+        }
     }
 }
 
 impl Parent {
-    /// Carries an order out and answers it.
-    pub(super) fn steer(
-        &mut self,
-        id: ConnectionId,
-        code: u8,
-        argument: Option<&str>,
-        names: Vec<String>,
-        now: Instant,
-    ) {
-        let wish = match wish(code, argument) {
-            Ok(wish) => wish,
-            Err(text) => {
-                let reply = ControlReply::refusal(ControlError::INVALID, Some(text));
-                return self.control.reply(id, &reply, now);
+    /// Begins to look after a resource; what was ordered of it before this daemon is known.
+    pub(super) fn add_entry(&mut self, mut entry: Entry) {
+        let name = &entry.conf.name;
+        entry.steering.disconnected = match self.memory.is_disconnected(name) {
+            Ok(disconnected) => disconnected,
+            Err(error) => {
+                // What an administrator wants apart is not to be overwritten for want of a file.
+                self.log.error(
+                    entry.about(),
+                    format_args!(
+                        "Unable to find out whether it was disconnected by order, so it stays \
+                         disconnected until `hastctl connect`: {}.",
+                        system_reason(&error)
+                    ),
+                );
+                true
             }
         };
-        let mut replies = Vec::with_capacity(names.len());
-        for name in names {
-            let Some(entry) = self.find(&name) else {
-                replies.push(unknown(&name));
-                continue;
-            };
-            let state = match self.steer_one(entry, wish, now) {
-                Ok(text) => ResourceState::Done {
-                    previous: None,
-                    text,
-                },
-                Err((error, text)) => ResourceState::Failed {
-                    error,
-                    text: Some(text),
-                },
-            };
-            replies.push(ResourceReply { name, state });
-        }
-        self.answer_now(id, replies, now);
+        self.entries.push(entry);
     }
 
-    fn steer_one(&mut self, id: EntryId, wish: Wish, now: Instant) -> Result {
+    /// Carries an order out; workers in `silent` have not told their state in time.
+    pub(super) fn steer(
+        &mut self,
+        id: EntryId,
+        wish: Wish,
+        silent: &BTreeSet<WorkerId>,
+        now: Instant,
+    ) -> ResourceState {
+        let done = match wish {
+            Wish::Pause(paused) => self.pause_sync(id, paused, now),
+            Wish::Rate(rate) => self.pace_sync(id, rate, now),
+            Wish::Connect => self.keep_apart(id, false, now),
+            Wish::Disconnect { force } => {
+                let asked = if force {
+                    Ok(())
+                } else {
+                    self.can_be_alone(id, silent)
+                };
+                asked.and_then(|()| self.keep_apart(id, true, now))
+            }
+        };
+        match done {
+            Ok(()) => ResourceState::Done {
+                previous: None,
+                text: None,
+            },
+            Err((error, text)) => ResourceState::Failed {
+                error,
+                text: Some(text),
+            },
+        }
+    }
+
+    fn pause_sync(&mut self, id: EntryId, paused: bool, now: Instant) -> Result<(), Refusal> {
         let Some(entry) = self.entry(id) else {
-            return Ok(None);
+            return Ok(());
         };
         only_primary(entry.role())?;
-        let text = match wish {
-            Wish::Pause(paused) => {
-                if std::mem::replace(&mut entry.steering.sync_paused, paused) == paused {
-                    return Ok(None);
-                }
-                if paused {
-                    "Synchronization is paused by order.".to_owned()
-                } else {
-                    "Synchronization may go on.".to_owned()
-                }
-            }
-            Wish::Rate(rate) => {
-                entry.steering.sync_rate = rate;
-                format!("Rate of synchronization set to {}.", entry.sync_rate())
-            }
+        if std::mem::replace(&mut entry.steering.sync_paused, paused) != paused {
+            let text = if paused {
+                "Synchronization is paused by order."
+            } else {
+                "Synchronization may go on."
+            };
+            self.say(id, text, now);
+            self.update_worker(id, false, now);
+        }
+        Ok(())
+    }
+
+    fn pace_sync(
+        &mut self,
+        id: EntryId,
+        rate: Option<SyncRate>,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let Some(entry) = self.entry(id) else {
+            return Ok(());
         };
+        only_primary(entry.role())?;
+        entry.steering.sync_rate = rate;
+        let text = format!("Rate of synchronization set to {}.", entry.sync_rate());
         self.say(id, &text, now);
         self.update_worker(id, false, now);
-        Ok(None)
+        Ok(())
+    }
+
+    /// Whether a primary can serve without its peer.
+    fn can_be_alone(&self, id: EntryId, silent: &BTreeSet<WorkerId>) -> Result<(), Refusal> {
+        let Some(entry) = self.entries.iter().find(|entry| entry.id == id) else {
+            return Ok(());
+        };
+        let Some(number) = entry.worker.filter(|_| entry.role() == Role::Primary) else {
+            return Ok(());
+        };
+        let status = self.workers.get(&number).and_then(|(_, w)| w.status());
+        let disk = status.map(|(_, status)| status.disk.as_str());
+        let why = match disk {
+            _ if silent.contains(&number) => "Its worker does not answer".to_owned(),
+            Some("good") | None => return Ok(()),
+            Some(disk) => format!("The local copy is {disk}: the remote node has the good one"),
+        };
+        let text = format!(
+            "{why}, so without it applications may get errors. Use --force to disconnect all the \
+             same."
+        );
+        Err((ControlError::NEEDS_FORCE, text))
+    }
+
+    /// Stays apart from the peer, or does not any more; durably, before anything is done.
+    fn keep_apart(&mut self, id: EntryId, apart: bool, now: Instant) -> Result<(), Refusal> {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
+            return Ok(());
+        };
+        if let Err(error) = self.memory.set_disconnected(&entry.conf.name, apart) {
+            let text = format!(
+                "Unable to remember that in {}: {}.",
+                self.config.state.display(),
+                system_reason(&error)
+            );
+            return Err((ControlError::NOT_KEPT, text));
+        }
+        if std::mem::replace(&mut entry.steering.disconnected, apart) == apart {
+            return Ok(());
+        }
+        let text = if apart {
+            BY_ORDER
+        } else {
+            "To be connected again, by order of an administrator."
+        };
+        self.say(id, text, now);
+        self.update_worker(id, false, now);
+        if apart {
+            self.with_supervisor(id, now, |supervisor| supervisor.hang_up(now));
+        }
+        Ok(())
     }
 
     /// A line in the log about a resource, and an event.
@@ -148,7 +253,7 @@ impl Parent {
 }
 
 /// Synchronisations are the primary's.
-fn only_primary(role: Role) -> std::result::Result<(), (ControlError, String)> {
+fn only_primary(role: Role) -> Result<(), Refusal> {
     if role == Role::Primary {
         return Ok(());
     }

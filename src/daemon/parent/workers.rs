@@ -27,6 +27,7 @@ pub(super) fn settings(entry: &super::Entry) -> Settings {
         metaflush: conf.metaflush,
         sync_rate: entry.sync_rate(),
         sync_paused: entry.steering.sync_paused,
+        connect: !entry.steering.disconnected,
     }
 }
 

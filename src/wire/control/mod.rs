@@ -36,6 +36,14 @@ pub mod steer {
     pub const RESUME_SYNC: u8 = 71;
     /// How fast they may go; the argument is as in hast.conf, none means what hast.conf says.
     pub const SYNC_RATE: u8 = 72;
+    /// Connect again after [`DISCONNECT`].
+    pub const CONNECT: u8 = 73;
+    /// Stay apart from the peer until [`CONNECT`]; the argument [`FORCE`] accepts that the
+    /// applications can do nothing then.
+    pub const DISCONNECT: u8 = 74;
+
+    /// The argument of a command that is carried out although it may cost something.
+    pub const FORCE: &str = "force";
 }
 /// Our own: events; the argument says which ([`crate::events::Query`]), the daemon's JSON is a
 /// [`crate::events::Page`]. Resources as for a status.
@@ -56,6 +64,10 @@ impl ControlError {
     pub const UNIMPLEMENTED: ControlError = ControlError(4);
     /// Ours: the resource has another role than the command needs (EX_UNAVAILABLE).
     pub const WRONG_ROLE: ControlError = ControlError(69);
+    /// Ours: what has to be kept cannot be kept (EX_IOERR).
+    pub const NOT_KEPT: ControlError = ControlError(74);
+    /// Ours: the command would cost data or service and is to be forced (EX_NOPERM).
+    pub const NEEDS_FORCE: ControlError = ControlError(77);
 
     /// The number of the wire; `None` for 0, which is success.
     pub fn from_wire(number: i16) -> Option<ControlError> {

@@ -171,7 +171,8 @@ impl<'p> Worker<'p> {
             pool.alloc(REQUEST_BYTES_MAX)
                 .unwrap_or_else(|| unreachable!("the pool has room for what is always needed"))
         };
-        let connector = Connector::new(start.has_peer, timeout_ms(&start.settings), now);
+        let connects = start.has_peer && start.settings.connect;
+        let connector = Connector::new(connects, timeout_ms(&start.settings), now);
         let peer = Peer::new(
             connector,
             Encoder::new(super::stages(&start.settings)),
@@ -205,7 +206,12 @@ impl<'p> Worker<'p> {
             front,
             bufs: vec![None; REQUESTS_MAX as usize],
             peer,
-            report: Report::new(start.peer_address.clone(), start.has_peer, now),
+            report: Report::new(
+                start.peer_address.clone(),
+                start.has_peer,
+                start.settings.connect,
+                now,
+            ),
             resource: start.resource.clone(),
             settings: start.settings,
             has_peer: start.has_peer,
@@ -454,7 +460,8 @@ impl<'p> Worker<'p> {
     }
 
     fn set(&mut self, settings: Settings, reconnect: bool, peer_address: String) {
-        self.settings = settings;
+        let connects = settings.connect;
+        let turned = std::mem::replace(&mut self.settings, settings).connect != connects;
         self.peer.encoder.stages = super::stages(&settings);
         self.peer.connector.set_timeout(timeout_ms(&settings));
         self.feed(PrimaryEvent::Parameters(parameters(&settings)));
@@ -465,7 +472,17 @@ impl<'p> Worker<'p> {
                 LostReason::Asked,
                 "The address of the remote node has changed.".to_owned(),
             );
-            self.peer.connector.restart(self.now, self.has_peer);
+        } else if turned {
+            let words = if connects {
+                "Not connected yet."
+            } else {
+                report::BY_ORDER
+            };
+            self.lose(LostReason::Asked, words.to_owned());
+        }
+        if reconnect || turned {
+            let connects = self.has_peer && connects;
+            self.peer.connector.restart(self.now, connects);
         }
         self.report.peer = peer_address;
     }

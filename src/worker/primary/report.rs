@@ -14,6 +14,9 @@ use crate::ctl::size::humanize;
 /// Pause between two looks at the progress of a synchronisation, in milliseconds.
 const SAMPLE_MS: u64 = 1000;
 
+/// Why it is not connected, if an administrator wants it so.
+pub(super) const BY_ORDER: &str = "Disconnected by order of an administrator.";
+
 /// Looks that are remembered: the rate is that of the last ten seconds.
 const SAMPLES: usize = 11;
 
@@ -67,8 +70,10 @@ fn tell(parent: &mut Parent, level: Level, event: Event, text: String) {
 }
 
 impl Report {
-    pub(super) fn new(peer: String, has_peer: bool, now: Time) -> Report {
-        let (reason, cause) = if has_peer {
+    pub(super) fn new(peer: String, has_peer: bool, connects: bool, now: Time) -> Report {
+        let (reason, cause) = if has_peer && !connects {
+            (BY_ORDER, Cause::Asked)
+        } else if has_peer {
             ("Not connected yet.", Cause::Starting)
         } else {
             ("There is no remote node.", Cause::NoPeer)
