@@ -44,6 +44,12 @@ simulate-short:
 simulate:
 	$(CARGO) run --release --locked -p hast-regress --bin hast-sim -- --seeds $(SEEDS)
 
+# The failover kits with the real programs: keepalived, then Pacemaker and Corosync in containers of
+# their own. For root on Debian; a few minutes.
+failover: build
+	HAST_PROGRAMS=`pwd`/target/release $(CARGO) test --locked -p hast-regress --test kits -- --nocapture
+	sh regress/failover/pacemaker.sh target/release
+
 # Two nodes on this machine, a failover, nothing lost.
 demo: build
 	sh regress/demo.sh
@@ -59,6 +65,13 @@ bench-wire:
 # Where hier(7) wants it; DESTDIR and PREFIX as usual. SYSTEM and PROGRAMS: of another system.
 install: build
 	sh etc/install.sh "$(DESTDIR)" "$(PREFIX)" "$(PROGRAMS)" "$${SYSTEM:-`uname -s`}"
+
+# A package for Debian, in target/debian; needs debhelper. It is installed and removed in a root
+# directory of its own, if that is possible.
+deb: build
+	mkdir -p target/debian
+	PROGRAMS=target/release debian/rules binary
+	sh regress/failover/package.sh target/debian/hast_*.deb
 
 # Type-checks and lints everything for FreeBSD.
 freebsd-check:
@@ -76,4 +89,4 @@ freebsd-port:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-wire install freebsd-check freebsd freebsd-port clean
+.PHONY: all build check failover deb tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-wire install freebsd-check freebsd freebsd-port clean

@@ -3,7 +3,8 @@
 #
 #   install.sh destdir prefix programs system
 #
-# programs: the directory of hastd and hastctl; system: FreeBSD or Linux, as of uname(1).
+# programs: the directory of hastd and hastctl; system: FreeBSD or Linux, as of uname(1). What shells
+# complete hastctl with is printed by hastctl itself, or by $HASTCTL if that cannot run here.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -12,6 +13,7 @@ cd "$(dirname "$0")/.."
 	exit 64
 }
 prefix=$2
+destdir=$1
 root=$1$2
 programs=$3
 system=$4
@@ -31,12 +33,16 @@ case $prefix in
 esac
 
 # Copies a file, with the prefix in place of %%PREFIX%%. Nobody's configuration is overwritten:
-# what the administrator changes is installed as a sample only.
+# what the administrator changes is installed as a sample only. A destination that begins with a
+# slash is not below the prefix.
 put()
 {
 	mode=$1
 	from=$2
-	to=$root/$3
+	case $3 in
+	/*) to=$destdir$3 ;;
+	*) to=$root/$3 ;;
+	esac
 	mkdir -p "$(dirname "$to")"
 	rm -f "$to"
 	sed "s,%%PREFIX%%,$prefix,g; s,%%SYSCONFDIR%%,$sysconfdir,g" "$from" >"$to"
@@ -51,6 +57,9 @@ for program in hastd hastctl; do
 done
 
 for page in man/*.[58]; do
+	case $system$page in
+	FreeBSDman/vrrp*) continue ;;
+	esac
 	put 0444 "$page" "share/man/man${page##*.}/${page#man/}"
 done
 for sample in hast.conf.sample hast.toml.sample; do
@@ -58,6 +67,25 @@ for sample in hast.conf.sample hast.toml.sample; do
 done
 put 0444 etc/failover/switch.sh share/hast/switch.sh
 put 0444 LICENSE share/licenses/hast/LICENSE
+
+# complete shell path
+complete()
+{
+	mkdir -p "$(dirname "$root/$2")"
+	"${HASTCTL:-$programs/hastctl}" completions "$1" >"$root/$2"
+	chmod 0444 "$root/$2"
+}
+
+if "${HASTCTL:-$programs/hastctl}" completions bash >/dev/null 2>&1; then
+	complete bash share/bash-completion/completions/hastctl
+	complete fish share/fish/vendor_completions.d/hastctl.fish
+	case $system in
+	FreeBSD) complete zsh share/zsh/site-functions/_hastctl ;;
+	Linux) complete zsh share/zsh/vendor-completions/_hastctl ;;
+	esac
+else
+	echo "install.sh: ${HASTCTL:-$programs/hastctl} cannot run here: no completions" >&2
+fi
 
 case $system in
 FreeBSD)
@@ -74,8 +102,13 @@ Linux)
 	for sample in keepalived.conf.sample vrrp-hast-switch.conf.sample; do
 		put 0444 "etc/keepalived/$sample" "share/examples/hast/$sample"
 	done
-	for unit in etc/systemd/*.service; do
-		[ ! -e "$unit" ] || put 0444 "$unit" "lib/systemd/system/${unit#etc/systemd/}"
+	put 0555 etc/ocf/hast lib/ocf/resource.d/hast/hast
+	for unit in hastd.service vrrp-hast-follow.service; do
+		put 0444 "etc/systemd/$unit" "lib/systemd/system/$unit"
 	done
+	put 0444 etc/sysusers.d/hast.conf lib/sysusers.d/hast.conf
+	put 0444 etc/tmpfiles.d/hast.conf lib/tmpfiles.d/hast.conf
+	put 0444 etc/rsyslog.d/hast.conf.sample share/examples/hast/rsyslog.conf.sample
+	put 0644 etc/logrotate.d/hast "$sysconfdir/logrotate.d/hast"
 	;;
 esac

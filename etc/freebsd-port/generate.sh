@@ -31,7 +31,8 @@ cp etc/freebsd-port/pkg-descr etc/freebsd-port/pkg-message "$port/"
 
 mkdir "$work/programs"
 : >"$work/programs/hastd"
-: >"$work/programs/hastctl"
+printf '#!/bin/sh\n' >"$work/programs/hastctl"
+chmod +x "$work/programs/hastctl"
 sh etc/install.sh "$work/root" /PREFIX "$work/programs" FreeBSD
 # The administrator's files are installed as samples; the licence is the framework's to install.
 (cd "$work/root/PREFIX" && find . -type f | LC_ALL=C sort) |

@@ -9,7 +9,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use super::config::Format;
 use super::size;
@@ -87,6 +88,13 @@ pub enum Command {
     /// Works on the configuration alone.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Prints what a shell completes command lines with.
+    #[command(hide = true)]
+    Completions {
+        /// For which one.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
 }
 
 /// Options of every command.
@@ -337,6 +345,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, M
     CommandLine::try_parse_from(&arguments)
         .map(|line| line.command)
         .map_err(|error| misuse(&error, command_first))
+}
+
+/// The command line as clap describes it.
+pub(super) fn description() -> clap::Command {
+    CommandLine::command()
 }
 
 /// What clap found wrong, in the original's words.

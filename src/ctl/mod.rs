@@ -6,6 +6,7 @@
 
 pub mod args;
 mod client;
+mod completions;
 pub mod config;
 mod confine;
 mod connector;
@@ -107,6 +108,7 @@ pub fn run(
         Command::Stop(options) => with_config(&options, out, err, |config, console| {
             role::stop(&options, config, console)
         }),
+        Command::Completions { shell } => completions::print(shell, out),
         Command::Config(ConfigCommand::Check(options)) => {
             config::check(&options.config, options.node.as_deref(), out, err)
         }

@@ -41,18 +41,15 @@ start)
 	setsid nbdfuse "$home/disk" --unix "$socket" </dev/null >"$home/nbdfuse.log" 2>&1 &
 	echo $! >"$home/nbdfuse.pid"
 	until_true has_size
-	losetup --find --show "$home/disk" >"$home/loop"
-	device=$(cat "$home/loop")
-	[ -n "$(blkid -p -o value -s TYPE "$device")" ] || mkfs.ext4 -q "$device"
-	mount "$device" "$home/mnt"
+	[ -n "$(blkid -p -o value -s TYPE "$home/disk")" ] || mkfs.ext4 -q -F "$home/disk"
+	# A loop device that goes with the mount.
+	mount -o loop "$home/disk" "$home/mnt"
+	# Nobody writes beside the file system when it is not there.
+	mkdir -p "$home/mnt/records"
 	;;
 stop)
 	# Whoever writes to it does so in between.
 	! mountpoint -q "$home/mnt" || until_true umount -q "$home/mnt"
-	if [ -s "$home/loop" ]; then
-		losetup --detach "$(cat "$home/loop")"
-		rm "$home/loop"
-	fi
 	if [ -e "$home/nbdfuse.pid" ]; then
 		has_ended || umount "$home/disk"
 		until_true has_ended

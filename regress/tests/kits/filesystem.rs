@@ -8,7 +8,7 @@ use hast_regress::scenario::process;
 use nix::sys::signal::Signal;
 
 /// What this takes beyond what every system has.
-const TOOLS: [&str; 5] = ["nbdfuse", "losetup", "mkfs.ext4", "mountpoint", "blkid"];
+const TOOLS: [&str; 4] = ["nbdfuse", "mkfs.ext4", "mountpoint", "blkid"];
 
 /// The tool that is missing here, if one is.
 pub(crate) fn missing() -> Option<&'static str> {
@@ -20,11 +20,12 @@ pub(crate) fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kits/attach.sh")
 }
 
-/// Where a node's file system is mounted, if it is.
+/// Where records go on a node's file system, if it is mounted: a directory that is on it.
 pub(crate) fn mounted(home: &Path) -> Option<PathBuf> {
     let point = home.join("mnt");
     let status = Command::new("mountpoint").arg("-q").arg(&point).status();
-    status.is_ok_and(|status| status.success()).then_some(point)
+    let mounted = status.is_ok_and(|status| status.success());
+    mounted.then(|| point.join("records"))
 }
 
 /// The file system of one node.
@@ -51,13 +52,7 @@ impl FileSystem {
             let path = self.home.join(name).display().to_string();
             let _ = run("umount", &["-l", &path]);
         }
-        let device = std::fs::read_to_string(self.home.join("loop")).unwrap_or_default();
-        if !device.trim().is_empty() {
-            let _ = run("losetup", &["--detach", device.trim()]);
-        }
-        for name in ["nbdfuse.pid", "loop"] {
-            let _ = std::fs::remove_file(self.home.join(name));
-        }
+        let _ = std::fs::remove_file(self.home.join("nbdfuse.pid"));
     }
 }
 
