@@ -58,6 +58,11 @@ demo: build
 bench: build
 	$(CARGO) run --release --locked --quiet -p hast-regress --bin hast-bench -- $(BENCH)
 
+# Instructions of a request's steps, compared with what is on record: a regression shows also on a
+# machine that is busy. Needs valgrind.
+bench-instructions:
+	$(CARGO) run --release --locked --quiet -p hast-regress --bin hast-instructions -- check
+
 # Times of the wire protocol's parts.
 bench-wire:
 	$(CARGO) bench --locked -p hast-regress --bench wire
@@ -89,4 +94,4 @@ freebsd-port:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check failover deb tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-wire install freebsd-check freebsd freebsd-port clean
+.PHONY: all build check failover deb tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-instructions bench-wire install freebsd-check freebsd freebsd-port clean

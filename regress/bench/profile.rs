@@ -272,7 +272,7 @@ impl Builder {
         let one = || self.ours(self.by(&MODES, &MODES[..1], &MODES[..1]));
         let mut with_variants = all();
         with_variants.extend(self.variants());
-        let mut sequential = all();
+        let mut sequential = strict();
         if self.extent == Extent::Full {
             sequential.extend(self.variants());
         }
@@ -338,7 +338,7 @@ impl Builder {
                 "mixed-4k-d32",
                 "4 KiB random, 70 % read and 30 % write, depth 32",
                 small("randrw", 32, few),
-                strict(),
+                one(),
                 mirror,
             ),
             self.workload(
@@ -352,9 +352,13 @@ impl Builder {
                 mirror,
             ),
         ];
-        // All of them alike but for their numbers: two show that they work.
-        let shown = self.by(usize::MAX, usize::MAX, 2);
-        tasks.into_iter().take(shown).collect()
+        let wanted = |task: &Task| match self.extent {
+            Extent::Full => true,
+            Extent::Quick => task.name != "randwrite-4k-d1-1g",
+            // All of them alike but for their numbers: two show that they work.
+            Extent::Smoke => task.name.ends_with("-100m"),
+        };
+        tasks.into_iter().filter(wanted).collect()
     }
 
     fn synchronisations(&self) -> Vec<Task> {
@@ -369,7 +373,7 @@ impl Builder {
             },
             headline,
             baseline: if with_dd { DD } else { "" }.to_owned(),
-            rounds: self.rounds,
+            rounds: self.fewer_rounds(),
         };
         let full = self.by(GIB, GIB, 24 * MIB);
         let part = self.by(256 * MIB, 256 * MIB, 16 * MIB);
@@ -403,7 +407,7 @@ impl Builder {
                 Work::WritesDuringSync(full),
                 Metric::P50,
                 false,
-                self.ours(self.by(&MODES, &MODES[..2], &MODES[..1])),
+                self.ours(self.by(&MODES, &MODES[..1], &MODES[..1])),
             ),
             task(
                 "promote",
@@ -411,7 +415,7 @@ impl Builder {
                 Work::Promote,
                 Metric::Promotion,
                 false,
-                fullsync(),
+                vec![Contestant::Ours(Ours::new(MODES[0], self.driver()))],
             ),
         ]
     }
@@ -438,13 +442,13 @@ impl Builder {
                 vec![Contestant::Ours(Ours::new(MODES[0], self.driver()))]
             };
             let title =
-                format!("{resources} resources at once, 4 KiB random write, depth {depth} each");
+                format!("resources at once: {resources}; 4 KiB random write, depth {depth} each");
             let name = format!("many-{resources}");
             let mut task = self.workload(&name, &title, workload, ours, &[]);
             // They know one resource only.
             task.contestants
                 .retain(|contestant| !matches!(contestant, Contestant::Original(_)));
-            task.rounds = self.fewer_rounds();
+            task.rounds = self.rounds.min(self.by(3, 1, 1));
             task
         };
         counts.iter().map(of).collect()
@@ -453,7 +457,8 @@ impl Builder {
     /// The same over a slower link.
     fn delays(&self) -> Vec<Task> {
         let round_trips: &[u64] = self.by(&ROUND_TRIPS_MS, &ROUND_TRIPS_MS, &ROUND_TRIPS_MS[2..]);
-        let modes = self.by(&MODES[..], &MODES, &MODES[..1]);
+        let strictest_and_loosest = [MODES[0], MODES[2]];
+        let modes = self.by(&MODES[..], &strictest_and_loosest, &MODES[..1]);
         let of = |mode: &'static str, &ms: &u64| {
             Contestant::Ours(Ours {
                 rtt: Some(Duration::from_millis(ms)),
@@ -500,13 +505,17 @@ impl Builder {
                 &mirrors,
             ),
         ];
-        tasks.truncate(self.by(3, 2, 1));
+        tasks.truncate(self.by(3, 1, 1));
         for task in &mut tasks {
             task.contestants
                 .retain(|contestant| !matches!(contestant, Contestant::Original(_)));
         }
         let synchronised = self.by(GIB, GIB, 16 * MIB);
         let mut sync = ours(&MODES[..1]);
+        if self.extent == Extent::Quick {
+            // What nothing and what much of it does is enough.
+            sync.remove(1);
+        }
         sync.insert(0, Contestant::Ours(Ours::new(MODES[0], self.driver())));
         tasks.push(Task {
             name: "delay-sync-full".to_owned(),
