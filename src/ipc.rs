@@ -12,6 +12,7 @@ use privsep::channel::{Message, Protocol};
 use serde::{Deserialize, Serialize};
 
 use crate::confinement::Confinement;
+use crate::latency::Latency;
 use crate::terms::{Checksum, Compression, Replication, Role, SyncRate};
 
 /// The parent and a worker.
@@ -370,6 +371,8 @@ pub struct Status {
     pub errors: [u64; 4],
     /// Requests: free, on the local disk, to be sent, awaiting a reply, done.
     pub queues: [u64; 5],
+    /// How long operations took: at most one per operation and stage.
+    pub latencies: Vec<Latency>,
 }
 
 /// A synchronisation under way.

@@ -16,6 +16,7 @@ pub mod explain;
 mod inherited;
 pub mod io;
 pub mod ipc;
+pub mod latency;
 pub mod moment;
 pub mod report;
 pub mod terms;

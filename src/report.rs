@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::confinement::Confinement;
 use crate::ipc;
+use crate::latency;
 use crate::wire::control::{ResourceStatus, Statistics, WorkerState};
 
 /// Version of the schema.
@@ -121,6 +122,62 @@ pub struct Resource {
     /// Counters since the worker started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<Counters>,
+    /// How long operations took since the worker started: one per operation and stage that
+    /// occurred.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub latencies: Vec<Latency>,
+}
+
+/// How long an operation took at a stage.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// `read`, `write`, `delete` or `flush`.
+    pub operation: String,
+    /// `local`: on this node's disk; `remote`: from the request to the peer to its reply; `total`:
+    /// for the application.
+    pub stage: String,
+    /// How many.
+    pub count: u64,
+    /// Bytes that they moved.
+    pub bytes: u64,
+    /// All their times together, in microseconds.
+    pub sum_us: u64,
+    /// Times that so many of them do not exceed: half.
+    pub p50_us: u64,
+    /// Nine of ten.
+    pub p90_us: u64,
+    /// 99 of 100.
+    pub p99_us: u64,
+    /// 999 of 1000.
+    pub p999_us: u64,
+    /// The longest.
+    pub max_us: u64,
+    /// Pairs: a power of two of microseconds, and how many took less than that but not less than
+    /// the half. The largest has everything that took longer, too.
+    pub buckets: Vec<(u64, u64)>,
+}
+
+impl From<&latency::Latency> for Latency {
+    fn from(told: &latency::Latency) -> Latency {
+        let [p50_us, p90_us, p99_us, p999_us] = told.quantiles_us;
+        let ends = (1..).map(|exponent| 1_u64 << exponent);
+        Latency {
+            operation: told.op.as_str().to_owned(),
+            stage: told.stage.as_str().to_owned(),
+            count: told.count,
+            bytes: told.bytes,
+            sum_us: told.sum_us,
+            p50_us,
+            p90_us,
+            p99_us,
+            p999_us,
+            max_us: told.max_us,
+            buckets: ends
+                .zip(told.octaves)
+                .filter(|&(_, count)| count > 0)
+                .collect(),
+        }
+    }
 }
 
 /// What was wrong with a resource.
@@ -305,6 +362,7 @@ impl Resource {
     /// Adds what only this program's workers say.
     pub fn extend(&mut self, status: &ipc::Status) {
         self.reason.clone_from(&status.reason);
+        self.latencies = status.latencies.iter().map(Latency::from).collect();
         self.cause = status.cause.map(|cause| cause.as_str().to_owned());
         self.since_seconds = Some(status.since_s);
         self.disk = Some(status.disk.clone());

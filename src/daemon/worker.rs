@@ -12,6 +12,10 @@ use super::child::{Mode, Process};
 use super::log::Throttle;
 use super::supervisor::Kind;
 use crate::ipc::{FromWorker, Ready, Start, Status, ToWorker, WORKER_PROTOCOL};
+use crate::latency::{Op, Stage};
+
+/// Latencies of a status: one per operation and stage.
+const LATENCIES_MAX: usize = Op::ALL.len() * Stage::ALL.len();
 
 /// Names a worker process; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -180,6 +184,7 @@ impl Worker {
                 // It is shown on terminals.
                 status.reason = status.reason.map(|reason| super::log::sanitised(&reason));
                 status.disk = super::log::sanitised(&status.disk);
+                status.latencies.truncate(LATENCIES_MAX);
                 self.status = Some((now, status));
             }
             _ => {}

@@ -17,6 +17,11 @@ impl Clock {
         Time(u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// Microseconds since it was made.
+    pub(super) fn us(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// How long it is until the earliest of these moments; `None` if there are none.
     pub(super) fn until(
         now: Time,

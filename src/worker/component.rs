@@ -14,6 +14,7 @@ use crate::disk::provider::{Access, Kind, Lock, OpenError, Provider, is_unsuppor
 use crate::engine::event::{DiskOp, OpId};
 use crate::io::pool::Piece;
 use crate::io::proactor::{Disk, DiskIo, Proactor, Slot, Token};
+use crate::latency::Op;
 use crate::terms::{Errno, Role, system_reason};
 
 /// How long the component may be in use by another process: the worker of a daemon that has died
@@ -168,6 +169,17 @@ impl Records for crate::engine::secondary::Secondary {
     fn map_bytes(&self, offset: u64, length: u32) -> &[u8] {
         self.map_bytes(offset, length)
     }
+}
+
+/// What an operation is counted as, and how many bytes it moves; bitmap and metadata are none.
+pub(super) fn measured(what: DiskOp) -> Option<(Op, u64)> {
+    Some(match what {
+        DiskOp::Read { length, .. } => (Op::Read, length.into()),
+        DiskOp::Write { length, .. } | DiskOp::Zero { length, .. } => (Op::Write, length.into()),
+        DiskOp::Delete { length, .. } => (Op::Delete, length),
+        DiskOp::Flush => (Op::Flush, 0),
+        DiskOp::MapWrite { .. } | DiskOp::MetaWrite => return None,
+    })
 }
 
 /// Vectors that are kept for the next writes of bitmap and metadata.

@@ -20,20 +20,21 @@ use self::peer::Peer;
 use self::report::{Queues, Report};
 use super::blocks::Encoder;
 use super::clock::Clock;
-use super::component::{Component, Local};
+use super::component::{self, Component, Local};
 use super::device;
 use super::exit::{self, Failure};
 use super::parent::{Parent, Word};
 use super::{confine, driver, tokens};
 use crate::device::FrontEnd;
 use crate::engine::event::{
-    BufId, LostReason, Notice, Parameters, PrimaryAction, PrimaryEvent, Time,
+    AppOp, AppRequest, BufId, LostReason, Notice, Parameters, PrimaryAction, PrimaryEvent, Time,
 };
 use crate::engine::primary::{Primary, PrimaryConfig};
 use crate::io::pool::Pool;
 use crate::io::proactor::{Completion, Done, Proactor, Slot, SocketIo};
 use crate::io::threads::Threads;
 use crate::ipc::{FromWorker, Level, Ready, Settings, Start, ToWorker};
+use crate::latency::{Meter, Op, Stage};
 use crate::terms::{REQUEST_BYTES_MAX, system_reason};
 
 /// Requests of the application, and parts of larger ones, that the engine has at most.
@@ -79,6 +80,7 @@ struct Worker<'p> {
     bufs: Vec<Option<BufId>>,
     peer: Peer,
     report: Report,
+    meter: Meter,
     resource: String,
     settings: Settings,
     has_peer: bool,
@@ -212,6 +214,7 @@ impl<'p> Worker<'p> {
                 start.settings.connect,
                 now,
             ),
+            meter: Meter::default(),
             resource: start.resource.clone(),
             settings: start.settings,
             has_peer: start.has_peer,
@@ -240,6 +243,7 @@ impl<'p> Worker<'p> {
                 return exit::OSERR;
             }
             self.now = self.clock.now();
+            self.meter.tick(self.clock.us());
             for completion in completions.drain(..) {
                 self.dispatch(completion);
             }
@@ -298,6 +302,7 @@ impl<'p> Worker<'p> {
             tokens::DISK => {
                 if let Done::Disk { result, bytes } = completion.done {
                     let op = self.local.done(completion.token, bytes);
+                    self.meter.end(Stage::Local, op.0);
                     self.feed(PrimaryEvent::DiskDone { op, result });
                 }
             }
@@ -336,6 +341,9 @@ impl<'p> Worker<'p> {
             if let Some(slot) = self.bufs.get_mut(request.id.0 as usize) {
                 *slot = request.buf;
             }
+            let (op, bytes) = measured(&request);
+            self.meter
+                .begin(Stage::Total, request.id.0.into(), op, bytes);
             self.feed(PrimaryEvent::App(request));
         }
     }
@@ -371,6 +379,9 @@ impl<'p> Worker<'p> {
     fn act(&mut self, action: PrimaryAction) {
         match action {
             PrimaryAction::Disk { op, what } => {
+                if let Some((kind, bytes)) = component::measured(what) {
+                    self.meter.begin(Stage::Local, op.0, kind, bytes);
+                }
                 self.local.submit(&mut self.io, &self.engine, op, what);
             }
             PrimaryAction::SendHello(hello) => self.send_hello(hello),
@@ -380,6 +391,7 @@ impl<'p> Worker<'p> {
                 zeroes,
             } => self.send_request(request, data, zeroes),
             PrimaryAction::Complete { id, result } => {
+                self.meter.end(Stage::Total, id.0.into());
                 let buf = self.bufs.get_mut(id.0 as usize).and_then(Option::take);
                 self.front.complete(id, result, buf);
             }
@@ -496,7 +508,9 @@ impl<'p> Worker<'p> {
             send: self.peer.waiting_bytes(),
             receive: self.peer.unanswered,
         };
-        self.report.status(&engine, self.sizes, queues, self.now)
+        let mut status = self.report.status(&engine, self.sizes, queues, self.now);
+        status.latencies = self.meter.latencies();
+        status
     }
 
     // ---- the end
@@ -526,6 +540,17 @@ impl<'p> Worker<'p> {
             }
         }
     }
+}
+
+/// What a request of an application is counted as, and how many bytes it moves.
+fn measured(request: &AppRequest) -> (Op, u64) {
+    let op = match request.op {
+        AppOp::Read => Op::Read,
+        AppOp::Write { .. } | AppOp::WriteZeroes { .. } => Op::Write,
+        AppOp::Delete => Op::Delete,
+        AppOp::Flush => Op::Flush,
+    };
+    (op, request.length.into())
 }
 
 fn timeout_ms(settings: &Settings) -> u64 {

@@ -8,6 +8,7 @@ use crate::engine::event::{BufId, LostReason, PeerLimits, PrimaryEvent};
 use crate::io::pool::Piece;
 use crate::io::proactor::Proactor;
 use crate::ipc::{Cause, Event, FromWorker, Level};
+use crate::latency::{Op, Stage};
 use crate::terms::{Compression, PEER_REQUEST_BYTES};
 use crate::wire::hello::{Answer, HelloError, Offer, Opening, SPLIT_BRAIN_TEXT, Verdict};
 use crate::wire::message::SecondaryHello;
@@ -468,6 +469,7 @@ impl Worker<'_> {
 
     fn reply(&mut self, reply: Reply, length: u32) {
         if !reply.received {
+            self.meter.end(Stage::Remote, reply.seq);
             self.peer.unanswered = self.peer.unanswered.saturating_sub(1);
         }
         self.feed(PrimaryEvent::Reply { reply, length });
@@ -485,6 +487,10 @@ impl Worker<'_> {
         if request.command != Command::Keepalive {
             self.peer.unanswered += 1;
         }
+        if let Some(op) = measured(request.command) {
+            self.meter
+                .begin(Stage::Remote, request.seq, op, request.length);
+        }
         let encoder = &mut self.peer.encoder;
         let length = u32::try_from(request.length);
         match (data, length) {
@@ -499,6 +505,17 @@ impl Worker<'_> {
             }
             _ => a.out().encode(|out| request.encode(&DataHead::EMPTY, out)),
         }
+    }
+}
+
+/// What a request is counted as.
+fn measured(command: Command) -> Option<Op> {
+    match command {
+        Command::Read => Some(Op::Read),
+        Command::Write => Some(Op::Write),
+        Command::Delete => Some(Op::Delete),
+        Command::Flush => Some(Op::Flush),
+        _ => None,
     }
 }
 

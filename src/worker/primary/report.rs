@@ -381,6 +381,7 @@ impl Report {
                 counted.flush_errors,
             ],
             queues: [queues.free, queues.local, queues.send, queues.receive, 0],
+            latencies: Vec::new(),
         }
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use self::requests::Pending;
 use super::blocks::Encoder;
 use super::clock::Clock;
-use super::component::{Component, Local};
+use super::component::{self, Component, Local};
 use super::exit::{self, Failure};
 use super::parent::{Parent, Word};
 use super::stream::Stream;
@@ -27,6 +27,7 @@ use crate::io::pool::{Piece, Pool};
 use crate::io::proactor::{Completion, Done, Proactor, Slot, SocketIo};
 use crate::io::threads::Threads;
 use crate::ipc::{Event, FromWorker, Level, PeerHello, Ready, Settings, Start, Status, ToWorker};
+use crate::latency::{Meter, Stage};
 use crate::terms::{PEER_REQUEST_BYTES, REQUEST_BYTES_MAX, Role, system_reason};
 use crate::wire::hello::{Component as Shown, Verdict};
 use crate::wire::message::{PrimaryHello, Reply, SecondaryHello};
@@ -71,6 +72,7 @@ struct Worker<'p> {
     /// The handshake is answered: requests may come.
     greeted: bool,
     since: Time,
+    meter: Meter,
     /// Why the session ends, in better words than the engine's.
     words: Option<String>,
     /// The engine has ended: when to exit at the latest, and how.
@@ -186,6 +188,7 @@ impl<'p> Worker<'p> {
             sizes,
             greeted: false,
             since: now,
+            meter: Meter::default(),
             words: None,
             end: None,
         };
@@ -225,6 +228,7 @@ impl<'p> Worker<'p> {
                 return exit::OSERR;
             }
             self.now = self.clock.now();
+            self.meter.tick(self.clock.us());
             for completion in completions.drain(..) {
                 self.dispatch(completion);
             }
@@ -264,6 +268,7 @@ impl<'p> Worker<'p> {
             tokens::DISK => {
                 if let Done::Disk { result, bytes } = completion.done {
                     let op = self.local.done(completion.token, bytes);
+                    self.meter.end(Stage::Local, op.0);
                     self.feed(SecondaryEvent::DiskDone { op, result });
                 }
             }
@@ -293,6 +298,9 @@ impl<'p> Worker<'p> {
     fn act(&mut self, action: SecondaryAction) {
         match action {
             SecondaryAction::Disk { op, what } => {
+                if let Some((kind, bytes)) = component::measured(what) {
+                    self.meter.begin(Stage::Local, op.0, kind, bytes);
+                }
                 self.local.submit(&mut self.io, &self.engine, op, what);
             }
             SecondaryAction::Hello(hello) => self.accept(hello),
@@ -503,6 +511,7 @@ impl<'p> Worker<'p> {
                 counted.flush_errors,
             ],
             queues: [free, self.local.outstanding, send, 0, 0],
+            latencies: self.meter.latencies(),
         }
     }
 }
