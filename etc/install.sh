@@ -66,6 +66,12 @@ for sample in hast.conf.sample hast.toml.sample; do
 	put 0444 "etc/$sample" "share/examples/hast/$sample"
 done
 put 0444 etc/failover/switch.sh share/hast/switch.sh
+for schema in etc/schema/*.json; do
+	put 0444 "$schema" "share/hast/${schema#etc/schema/}"
+done
+for sample in prometheus/hast.rules.yml prometheus/hast.rules.test.yml grafana/hast.json; do
+	put 0444 "etc/$sample" "share/examples/hast/${sample#*/}"
+done
 put 0444 LICENSE share/licenses/hast/LICENSE
 
 # complete shell path

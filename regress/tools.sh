@@ -3,7 +3,7 @@
 # tests that need it say so and be skipped.
 set -eu
 
-packages="mandoc shellcheck qemu-utils libnbd-bin nbdkit fio iproute2 e2fsprogs fuse3 util-linux procps bmake keepalived"
+packages="mandoc shellcheck qemu-utils libnbd-bin nbdkit fio iproute2 e2fsprogs fuse3 util-linux procps bmake keepalived prometheus"
 
 missing=""
 for package in $packages; do

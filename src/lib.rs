@@ -17,6 +17,7 @@ mod inherited;
 pub mod io;
 pub mod ipc;
 pub mod latency;
+pub mod metrics;
 pub mod moment;
 pub mod report;
 pub mod terms;

@@ -37,6 +37,8 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
 		[all | name ...]
        hastctl connect [-d] [-c config] all | name ...
        hastctl disconnect [-d] [-c config] [--force] all | name ...
+       hastctl metrics [-d] [-c config] [--openmetrics] [--output file]
+       hastctl top [-d] [-c config] [all | name ...]
        hastctl stop [-d] [-c config]
 also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
        and [-N node] for every command
@@ -83,6 +85,11 @@ pub enum Command {
     Connect(NamesOptions),
     /// Keeps nodes apart.
     Disconnect(ForceOptions),
+    /// Shows what Prometheus is to know.
+    Metrics(MetricsOptions),
+    /// Shows all resources as they change, on the whole terminal.
+    #[cfg(feature = "top")]
+    Top(NamesOrAllOptions),
     /// Stops the daemon.
     Stop(Common),
     /// Works on the configuration alone.
@@ -245,6 +252,32 @@ pub struct ExplainOptions {
     /// For programs.
     #[arg(long)]
     pub json: bool,
+    /// The resources; none, or `all` as the first, means all of the daemon's.
+    pub names: Vec<String>,
+}
+
+/// Options of `metrics`.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct MetricsOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
+    /// In OpenMetrics, not in Prometheus' older text format.
+    #[arg(long)]
+    pub openmetrics: bool,
+    /// Replace this file, instead of printing.
+    #[arg(long, value_name = "file")]
+    pub output: Option<PathBuf>,
+}
+
+/// Options of a command that takes resources, or all of them.
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub struct NamesOrAllOptions {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "see Common")]
+    pub common: Common,
     /// The resources; none, or `all` as the first, means all of the daemon's.
     pub names: Vec<String>,
 }

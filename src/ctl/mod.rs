@@ -15,11 +15,14 @@ mod dump;
 mod events;
 pub mod exit;
 mod explain;
+mod metrics;
 pub mod output;
 mod role;
 pub mod size;
 mod status;
 mod steer;
+#[cfg(feature = "top")]
+mod top;
 mod watch;
 
 use std::ffi::OsString;
@@ -82,6 +85,13 @@ pub fn run(
         }),
         Command::Events(options) => with_config(&options.common, out, err, |config, console| {
             events::run(&options, config, console)
+        }),
+        Command::Metrics(options) => with_config(&options.common, out, err, |config, console| {
+            metrics::run(&options, config, console)
+        }),
+        #[cfg(feature = "top")]
+        Command::Top(options) => with_config(&options.common, out, err, |config, console| {
+            top::run(&options, config, console)
         }),
         Command::Wait(options) => with_config(&options.common, out, err, |config, console| {
             watch::wait(&options, config, console)

@@ -40,6 +40,12 @@ impl<'a> Console<'a> {
         let _ = writeln!(self.err, "[ERROR] {}{text}", Prefix(resource));
     }
 
+    /// Passes on what another hastctl has complained about.
+    pub fn complain(&mut self, text: &[u8]) {
+        // As above.
+        let _ = self.err.write_all(text);
+    }
+
     /// Prints a line of level WARNING.
     pub fn warning(&mut self, resource: Option<&str>, text: impl fmt::Display) {
         // As above.

@@ -6,6 +6,7 @@
 mod census;
 mod closed;
 mod events;
+mod json;
 mod manager;
 mod node;
 mod peers;
