@@ -24,6 +24,9 @@ pub const LISTENER_PROTOCOL: Protocol = Protocol { id: 2, version: 1 };
 /// The parent and a resolver.
 pub const RESOLVER_PROTOCOL: Protocol = Protocol { id: 3, version: 1 };
 
+/// The parent and an attacher.
+pub const ATTACHER_PROTOCOL: Protocol = Protocol { id: 4, version: 1 };
+
 /// What a worker is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
@@ -471,6 +474,48 @@ pub enum FromResolver {
     /// There are none: the reason, in words.
     Failed(String),
 }
+
+/// From the parent to an attacher, which does one thing and ends (Linux).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToAttacher {
+    /// First and last of all: give the kernel a device.
+    Attach {
+        /// Name of the provider, which becomes that of the link.
+        name: String,
+        /// The worker's NBD socket.
+        socket: PathBuf,
+        /// Bytes of the device.
+        bytes: u64,
+        /// Number of the device that there is already.
+        index: Option<u32>,
+        /// Whether a step of the confinement that fails is fatal.
+        confine: bool,
+    },
+    /// First and last of all: take it away.
+    Detach {
+        /// Name of the provider.
+        name: String,
+        /// Number of the device, if it is known.
+        index: Option<u32>,
+        /// Whether a step of the confinement that fails is fatal.
+        confine: bool,
+    },
+}
+
+/// From an attacher to the parent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromAttacher {
+    /// The device, by its number.
+    Attached(u32),
+    /// There is none any more.
+    Detached,
+    /// It could not be done: the reason, in words.
+    Failed(String),
+}
+
+impl Message for ToAttacher {}
+
+impl Message for FromAttacher {}
 
 impl Message for ToResolver {}
 

@@ -39,7 +39,9 @@ use freebsd as platform;
 #[cfg(target_os = "linux")]
 use linux as platform;
 
-pub use partial::{PARENT_CAPABILITIES, reduce_parent, reduce_resolver};
+#[cfg(target_os = "linux")]
+pub use partial::reduce_attacher;
+pub use partial::{ATTACHER_CAPABILITIES, PARENT_CAPABILITIES, reduce_parent, reduce_resolver};
 #[cfg(all(target_os = "linux", feature = "fault-injection"))]
 pub use platform::install_filter;
 pub use platform::{default_directory, limit_received};

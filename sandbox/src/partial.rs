@@ -25,6 +25,12 @@ pub const PARENT_CAPABILITIES: &[(&str, &str)] = &[
     ),
 ];
 
+/// The capability that an attacher keeps on Linux, with the reason.
+pub const ATTACHER_CAPABILITIES: &[(&str, &str)] = &[(
+    "CAP_SYS_ADMIN",
+    "the kernel asks it of whoever gives it a block device",
+)];
+
 /// Files that a resolver may have open: sockets, databases and libraries of the name service.
 pub(crate) const RESOLVER_FILES: u32 = 64;
 
@@ -35,6 +41,19 @@ pub(crate) const RESOLVER_FILES: u32 = 64;
 /// A step failed.
 pub fn reduce_parent(mode: Mode) -> Result<Vec<Entry>, SandboxError> {
     platform::reduce_parent()
+        .into_iter()
+        .map(|(step, result)| judge(mode, step, result))
+        .collect()
+}
+
+/// Reduces an attacher, which stays root, to [`ATTACHER_CAPABILITIES`]: what it executes, if somebody
+/// took it over, gets no more, and it is not dumpable. Linux.
+///
+/// # Errors
+/// A step failed.
+#[cfg(target_os = "linux")]
+pub fn reduce_attacher(mode: Mode) -> Result<Vec<Entry>, SandboxError> {
+    platform::reduce_attacher()
         .into_iter()
         .map(|(step, result)| judge(mode, step, result))
         .collect()

@@ -32,23 +32,34 @@ pub enum Mode {
     Listener,
     /// Looks up a name.
     Resolver,
+    /// Gives a worker's device to the kernel, or takes it away.
+    #[cfg(target_os = "linux")]
+    Attacher,
 }
 
 impl Mode {
-    const ALL: [Mode; 3] = [Mode::Worker, Mode::Listener, Mode::Resolver];
+    const ALL: &[Mode] = &[
+        Mode::Worker,
+        Mode::Listener,
+        Mode::Resolver,
+        #[cfg(target_os = "linux")]
+        Mode::Attacher,
+    ];
 
     const fn as_str(self) -> &'static str {
         match self {
             Mode::Worker => "worker",
             Mode::Listener => "listener",
             Mode::Resolver => "resolver",
+            #[cfg(target_os = "linux")]
+            Mode::Attacher => "attacher",
         }
     }
 
     /// What this process is, if it was started by a daemon.
     pub fn of_this_process() -> Option<Mode> {
         let word = std::env::var(VARIABLE).ok()?;
-        Mode::ALL.into_iter().find(|mode| mode.as_str() == word)
+        Mode::ALL.iter().copied().find(|mode| mode.as_str() == word)
     }
 }
 

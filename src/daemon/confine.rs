@@ -40,6 +40,17 @@ pub(super) fn resolver(name: &str, confine: bool) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
+/// Leaves an attacher what it needs to give devices to the kernel.
+///
+/// # Errors
+/// Why not, in words.
+#[cfg(target_os = "linux")]
+pub(super) fn attacher(confine: bool) -> Result<(), String> {
+    sandbox::reduce_attacher(mode(confine))
+        .map(|_| ())
+        .map_err(|error| error.to_string())
+}
+
 /// Confines the listener, before it accepts anything. Its channel is all that it holds: listening
 /// sockets come over it afterwards.
 ///

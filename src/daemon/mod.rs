@@ -10,6 +10,8 @@
 //! neither I/O nor ask for the time.
 
 pub mod admission;
+#[cfg(target_os = "linux")]
+pub mod blockdev;
 pub mod child;
 mod confine;
 pub mod connect;
@@ -46,6 +48,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     match Mode::of_this_process() {
         Some(Mode::Listener) => return listener::main(),
         Some(Mode::Resolver) => return names::resolver::main(),
+        #[cfg(target_os = "linux")]
+        Some(Mode::Attacher) => return blockdev::child::main(),
         Some(Mode::Worker) => return crate::worker::main(),
         None => crate::inherited::close_all(),
     }

@@ -21,7 +21,7 @@ use nix::unistd::{geteuid, gethostname, sethostname};
 use privsep::user::User;
 use privsep::{process, user};
 
-use crate::partial::{PARENT_CAPABILITIES, RESOLVER_FILES};
+use crate::partial::{ATTACHER_CAPABILITIES, PARENT_CAPABILITIES, RESOLVER_FILES};
 use crate::policy::Kind;
 use crate::step::{Outcome, Result, Run, SandboxError, Step};
 use crate::{Config, held};
@@ -122,6 +122,19 @@ pub(crate) fn reduce_parent() -> Vec<(Step, Result)> {
     };
     vec![
         (Step::Capabilities, capabilities),
+        (Step::NotDumpable, not_dumpable()),
+    ]
+}
+
+/// What an attacher gives up.
+pub(crate) fn reduce_attacher() -> Vec<(Step, Result)> {
+    vec![
+        (Step::BoundingSet, capabilities::empty_bounding_set()),
+        (
+            Step::Capabilities,
+            capabilities::keep(ATTACHER_CAPABILITIES.iter().map(|(name, _)| *name)),
+        ),
+        (Step::NoNewPrivileges, no_new_privileges()),
         (Step::NotDumpable, not_dumpable()),
     ]
 }

@@ -6,6 +6,8 @@
 //! happens to a resource is told to its [`Supervisor`], whose [`Effect`]s it carries out
 //! ([`workers`]).
 
+#[cfg_attr(not(target_os = "linux"), path = "blockdev_none.rs")]
+mod blockdev;
 mod doors;
 mod events;
 mod orders;
@@ -45,6 +47,7 @@ use crate::events::Kind;
 use crate::ipc::PeerHello;
 use crate::terms::Role;
 use crate::wire::control::ControlReply;
+use blockdev::BlockDevices;
 use doors::Doors;
 use events::Follower;
 use orders::Waiting;
@@ -122,6 +125,8 @@ enum Source {
     Connecting(WorkerId),
     /// A look-up; every round looks after all of them.
     Name,
+    /// A child that sees to a block device; likewise.
+    BlockDevice,
 }
 
 /// The daemon.
@@ -146,6 +151,7 @@ pub struct Parent {
     hooks: Hooks,
     /// Resources that are to become primary when their fencing program agrees.
     promotions: BTreeMap<EntryId, Promotion>,
+    block_devices: BlockDevices,
     events: Events,
     /// Who waits for events.
     followers: BTreeMap<ConnectionId, Follower>,
@@ -219,6 +225,8 @@ impl Parent {
         self.control.tick(now);
         self.tick_orders(now);
         self.tick_followers(now);
+        // Last: whatever happened before may have changed what is wanted.
+        self.tick_block_devices(now);
     }
 
     /// Waits until something can be done, and says what.
@@ -279,6 +287,9 @@ impl Parent {
         for socket in self.names.polled() {
             polled.push((Source::Name, socket, read));
         }
+        for (socket, wants_write) in self.block_devices.polled() {
+            polled.push((Source::BlockDevice, socket, channel(wants_write)));
+        }
         polled
     }
 
@@ -301,6 +312,7 @@ impl Parent {
             self.names.next_deadline(now),
             self.hooks.next_deadline(),
             self.notify.next_deadline(),
+            self.block_devices.next_deadline(now),
         ];
         entries
             .chain(workers)
@@ -316,7 +328,7 @@ impl Parent {
     fn turn(&mut self, source: Source, now: Instant) {
         match source {
             // Every round looks after these.
-            Source::Signals | Source::Name => {}
+            Source::Signals | Source::Name | Source::BlockDevice => {}
             Source::ControlSocket => self.control.accept(now),
             Source::Control(id) => self.hear_control(id, now),
             Source::Worker(id) => self.hear_worker(id, now),
@@ -357,6 +369,7 @@ impl Parent {
         let ids: Vec<EntryId> = self.entries.iter().map(|entry| entry.id).collect();
         for id in ids {
             self.take_back_promotion(id, "The daemon is ending.", now);
+            self.detach_device(id);
             self.with_supervisor(id, now, |supervisor| {
                 supervisor.close("The daemon is ending.", now)
             });
@@ -365,7 +378,10 @@ impl Parent {
 
     /// Whether nothing is left to wait for.
     fn is_over(&self) -> bool {
-        self.ending && self.workers.is_empty() && self.doors.is_gone()
+        self.ending
+            && self.workers.is_empty()
+            && self.doors.is_gone()
+            && self.block_devices.is_idle()
     }
 
     fn finish(&mut self) {

@@ -240,6 +240,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         names,
         hooks: Hooks::default(),
         promotions: std::collections::BTreeMap::new(),
+        block_devices: super::blockdev::BlockDevices::default(),
         events: crate::daemon::events::Events::default(),
         followers: std::collections::BTreeMap::new(),
         memory: Memory::new(&config.state),

@@ -112,6 +112,7 @@ impl Parent {
                 self.log.info(about, text);
                 let text = format!("Role changed from {} to {}.", from.as_str(), to.as_str());
                 self.note_of(id, EventKind::Role, &text, now);
+                self.detach_device(id);
                 self.run_role_hook(id, from, to, now);
             }
             Effect::FellBack { from } => {
@@ -121,6 +122,7 @@ impl Parent {
                 let reason = entry.supervisor.failure().unwrap_or_default();
                 let text = format!("Role changed from {} back to init: {reason}", from.as_str());
                 self.note_of(id, EventKind::RoleLost, &text, now);
+                self.detach_device(id);
                 self.run_role_hook(id, from, Role::Init, now);
             }
             Effect::RestartsIn(delay) => {
@@ -291,6 +293,13 @@ impl Parent {
         match message {
             FromWorker::Ready(_) => {
                 self.with_supervisor(entry, now, |supervisor| supervisor.ready(now));
+                if self
+                    .workers
+                    .get(&id)
+                    .is_some_and(|(_, worker)| worker.kind == Kind::Primary)
+                {
+                    self.attach_device(entry);
+                }
                 self.report_confinement(entry, id);
             }
             FromWorker::Failed { reason, status } => {
