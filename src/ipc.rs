@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::confinement::Confinement;
 use crate::latency::Latency;
-use crate::terms::{Checksum, Compression, Replication, Role, SyncRate};
+use crate::terms::{Checksum, Compression, DriverChoice, Replication, Role, SyncRate};
 
 /// The parent and a worker.
 pub const WORKER_PROTOCOL: Protocol = Protocol { id: 1, version: 1 };
@@ -66,6 +66,8 @@ pub struct Start {
     pub user: String,
     /// Whether a step of the confinement that fails is fatal.
     pub confine: bool,
+    /// What performs its I/O.
+    pub driver: DriverChoice,
     /// What a primary said in the second step of the handshake.
     pub hello: Option<PeerHello>,
 }
@@ -189,6 +191,8 @@ pub struct Ready {
     pub keepdirty: u32,
     /// Where the device is reached, e.g. the path of the NBD socket.
     pub device: Option<String>,
+    /// What performs its I/O: `Threads` or `Uring`; of a worker that only checks: `Auto`.
+    pub driver: DriverChoice,
 }
 
 /// Importance of a line in the log.

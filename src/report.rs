@@ -264,6 +264,9 @@ pub struct Worker {
     /// Where the device is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// What performs its I/O: `threads` or `uring`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
 }
 
 /// Counters and lengths of queues.

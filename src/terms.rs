@@ -48,6 +48,30 @@ impl Role {
     }
 }
 
+/// What performs a worker's I/O, as hast.conf says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverChoice {
+    /// The best that the system has.
+    #[default]
+    Auto,
+    /// poll(2) and threads for the disk.
+    Threads,
+    /// Linux's io_uring; without it no role is taken.
+    Uring,
+}
+
+impl DriverChoice {
+    /// The word of hast.conf.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DriverChoice::Auto => "auto",
+            DriverChoice::Threads => "threads",
+            DriverChoice::Uring => "uring",
+        }
+    }
+}
+
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -44,6 +44,8 @@ pub use partial::reduce_attacher;
 pub use partial::{ATTACHER_CAPABILITIES, PARENT_CAPABILITIES, reduce_parent, reduce_resolver};
 #[cfg(all(target_os = "linux", feature = "fault-injection"))]
 pub use platform::install_filter;
+#[cfg(target_os = "linux")]
+pub use platform::restrict_ring;
 pub use platform::{default_directory, limit_received};
 pub use report::{Entry, Report, State};
 pub use step::{SandboxError, Step};
@@ -129,6 +131,12 @@ pub fn prepare(config: Config) -> Result<Prepared, SandboxError> {
 }
 
 impl Prepared {
+    /// Sets the optional parts of the policy, which may be known only now: nothing that was done so
+    /// far depends on them.
+    pub fn set_features(&mut self, features: Features) {
+        self.config.features = features;
+    }
+
     /// What is in force so far.
     pub fn report(&self) -> &Report {
         &self.report

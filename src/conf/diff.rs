@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::model::{Address, Config, Listen, Resource, SandboxMode};
+use crate::terms::DriverChoice;
 use crate::terms::Role;
 
 /// The difference of two configurations.
@@ -31,6 +32,8 @@ pub struct Changes {
     pub user: Option<String>,
     /// The new demand on confinement, if it changes; as `user`.
     pub sandbox: Option<SandboxMode>,
+    /// The new choice of the driver, if it changes: for workers that start from now on.
+    pub driver: Option<DriverChoice>,
     /// Every resource of either configuration: those of the new one in its order, then those that
     /// are gone in the old one's order.
     pub resources: Vec<(String, ResourceChange)>,
@@ -47,6 +50,7 @@ impl Changes {
             && self.state.is_none()
             && self.user.is_none()
             && self.sandbox.is_none()
+            && self.driver.is_none()
             && self
                 .resources
                 .iter()
@@ -139,6 +143,7 @@ pub fn diff(old: &Config, new: &Config) -> Changes {
         state: changed(&old.state, &new.state),
         user: changed(&old.user, &new.user),
         sandbox: changed(&old.sandbox, &new.sandbox),
+        driver: changed(&old.driver, &new.driver),
         resources: kept.chain(gone).collect(),
     }
 }
@@ -336,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn control_pidfile_user_and_sandbox_are_told_when_they_change() {
+    fn control_pidfile_user_sandbox_and_driver_are_told_when_they_change() {
         let old = config(vec![resource("a")]);
         assert!(diff(&old, &old).is_empty());
         let mut new = old.clone();
@@ -346,6 +351,7 @@ mod tests {
         new.state = "/s".into();
         new.user = "u".to_owned();
         new.sandbox = SandboxMode::BestEffort;
+        new.driver = DriverChoice::Threads;
         let changes = diff(&old, &new);
         assert!(!changes.is_empty());
         assert_eq!(changes.control, Some(new.control));
@@ -354,5 +360,6 @@ mod tests {
         assert_eq!(changes.state, Some(new.state));
         assert_eq!(changes.user, Some(new.user));
         assert_eq!(changes.sandbox, Some(new.sandbox));
+        assert_eq!(changes.driver, Some(new.driver));
     }
 }

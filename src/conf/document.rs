@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
 use super::model::{FENCE_TIMEOUT_MAX_S, SandboxMode};
-use crate::terms::{Checksum, Compression, RESOURCE_NAME_MAX_BYTES, Replication, SyncRate};
+use crate::terms::{Checksum, Compression, DriverChoice, RESOURCE_NAME_MAX_BYTES, Replication, SyncRate};
 
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;
@@ -26,6 +26,7 @@ pub(super) enum Keyword {
     State,
     User,
     Sandbox,
+    Driver,
     Replication,
     Checksum,
     Compression,
@@ -44,7 +45,7 @@ pub(super) enum Keyword {
 }
 
 impl Keyword {
-    pub(super) const ALL: [Keyword; 22] = [
+    pub(super) const ALL: [Keyword; 23] = [
         Keyword::Control,
         Keyword::Pidfile,
         Keyword::Listen,
@@ -52,6 +53,7 @@ impl Keyword {
         Keyword::State,
         Keyword::User,
         Keyword::Sandbox,
+        Keyword::Driver,
         Keyword::Replication,
         Keyword::Checksum,
         Keyword::Compression,
@@ -78,6 +80,7 @@ impl Keyword {
             Keyword::State => "state",
             Keyword::User => "user",
             Keyword::Sandbox => "sandbox",
+            Keyword::Driver => "driver",
             Keyword::Replication => "replication",
             Keyword::Checksum => "checksum",
             Keyword::Compression => "compression",
@@ -111,6 +114,7 @@ impl Keyword {
             Keyword::Devices | Keyword::State => "the path of a directory",
             Keyword::User => "the name of an account",
             Keyword::Sandbox => "require or best-effort",
+            Keyword::Driver => "auto, threads or uring",
             Keyword::Replication => "memsync, fullsync or async",
             Keyword::Checksum => "none, crc32 or sha256",
             Keyword::Compression => "none, hole or lzf",
@@ -196,6 +200,7 @@ pub(super) struct Settings {
     pub(super) state: Option<PathBuf>,
     pub(super) user: Option<String>,
     pub(super) sandbox: Option<SandboxMode>,
+    pub(super) driver: Option<DriverChoice>,
     pub(super) replication: Option<Replication>,
     pub(super) checksum: Option<Checksum>,
     pub(super) compression: Option<Compression>,
@@ -263,6 +268,11 @@ impl Settings {
             Keyword::Sandbox => {
                 let all = [SandboxMode::Require, SandboxMode::BestEffort];
                 self.sandbox = Some(word(keyword, text, all, SandboxMode::as_str)?);
+            }
+            Keyword::Driver => {
+                use DriverChoice as D;
+                let all = [D::Auto, D::Threads, D::Uring];
+                self.driver = Some(word(keyword, text, all, D::as_str)?);
             }
             Keyword::Replication => {
                 use Replication as R;

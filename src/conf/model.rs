@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use super::address::{Address, Family};
-use crate::terms::{Checksum, Compression, Replication, SyncRate};
+use crate::terms::{Checksum, Compression, DriverChoice, Replication, SyncRate};
 
 /// Where hastctl finds the daemon unless `control` says otherwise.
 pub const DEFAULT_CONTROL: &str = "/var/run/hastctl";
@@ -51,6 +51,8 @@ pub struct Config {
     pub user: String,
     /// What to do where a confinement cannot be had. Ours, not the original's.
     pub sandbox: SandboxMode,
+    /// What performs the workers' I/O. Ours, not the original's.
+    pub driver: DriverChoice,
     /// In the file's order; names are unique.
     pub resources: Vec<Resource>,
 }
@@ -73,6 +75,7 @@ impl Default for Config {
             state: PathBuf::from(DEFAULT_STATE),
             user: DEFAULT_USER.to_owned(),
             sandbox: SandboxMode::Require,
+            driver: DriverChoice::Auto,
             resources: Vec::new(),
         }
     }

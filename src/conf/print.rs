@@ -12,7 +12,7 @@ use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use super::document::Keyword;
 use super::lexer::is_word_char;
 use super::model::{Address, Config, Resource, SandboxMode};
-use crate::terms::{Checksum, Compression, Replication, SyncRate};
+use crate::terms::{Checksum, Compression, DriverChoice, Replication, SyncRate};
 
 /// In the format of hast.conf(5), with the sections of this node named `node`.
 pub fn conf(config: &Config, node: &str) -> String {
@@ -36,6 +36,7 @@ fn write_conf(text: &mut String, config: &Config, node: &str) -> std::fmt::Resul
     writeln!(text, "state {}", quoted_path(&config.state))?;
     writeln!(text, "user {}", quoted(&config.user))?;
     writeln!(text, "sandbox {}", config.sandbox.as_str())?;
+    writeln!(text, "driver {}", config.driver.as_str())?;
     for resource in &config.resources {
         write_resource(text, resource, node)?;
     }
@@ -122,6 +123,7 @@ pub fn toml(config: &Config, node: &str) -> Result<String, String> {
         state: &config.state,
         user: &config.user,
         sandbox: config.sandbox,
+        driver: config.driver,
         resource: Map(config
             .resources
             .iter()
@@ -155,6 +157,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
         state: &'a Path,
         user: &'a str,
         sandbox: SandboxMode,
+        driver: DriverChoice,
         resources: Vec<JsonResource<'a>>,
     }
     let out = JsonOut {
@@ -170,6 +173,7 @@ pub fn json(config: &Config, node: &str) -> Result<String, String> {
         state: &config.state,
         user: &config.user,
         sandbox: config.sandbox,
+        driver: config.driver,
         resources: config.resources.iter().map(json_resource).collect(),
     };
     let mut text = serde_json::to_string_pretty(&out).map_err(|error| error.to_string())?;
@@ -228,6 +232,7 @@ struct FileOut<'a> {
     state: &'a Path,
     user: &'a str,
     sandbox: SandboxMode,
+    driver: DriverChoice,
     resource: Map<'a, ResourceOut<'a>>,
 }
 

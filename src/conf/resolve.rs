@@ -42,6 +42,7 @@ pub(super) fn resolve(document: Document, identity: &Identity, sink: &mut Sink<'
     config.state = global.state.unwrap_or(config.state);
     config.user = global.user.unwrap_or(config.user);
     config.sandbox = global.sandbox.unwrap_or(config.sandbox);
+    config.driver = global.driver.unwrap_or(config.driver);
     if !global.listen.is_empty() {
         config.listen = global.listen.into_iter().map(Listen::configured).collect();
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::model::{Address, DEFAULT_FENCE_TIMEOUT_S, Family, Listen, Resource, SandboxMode};
 use super::{Config, Error, Format, Identity, parse_str, print};
-use crate::terms::{Checksum, Compression, Replication, SyncRate};
+use crate::terms::{Checksum, Compression, DriverChoice, Replication, SyncRate};
 
 fn node(name: &str) -> Identity {
     Identity::Explicit(name.to_owned())
@@ -295,7 +295,7 @@ fn node_section_wins_over_resource_over_global_over_default() {
         }
         resource b { timeout 6 exec /r fence /f checksum sha256 compression none local /r
             on nodea { remote none } }
-        user daemon devices /d state /s sandbox best-effort
+        user daemon devices /d state /s sandbox best-effort driver threads
     ";
     let config = conf(text).unwrap();
     assert_eq!(config.control, Address::Unix("/n".into()));
@@ -303,8 +303,8 @@ fn node_section_wins_over_resource_over_global_over_default() {
     let listen = ["g:1", "nodea:1"].map(|text| Listen::configured(text.parse().unwrap()));
     assert_eq!(config.listen, listen);
     assert_eq!(
-        (config.user.as_str(), config.sandbox),
-        ("daemon", SandboxMode::BestEffort)
+        (config.user.as_str(), config.sandbox, config.driver),
+        ("daemon", SandboxMode::BestEffort, DriverChoice::Threads)
     );
     assert_eq!(config.devices, Path::new("/n/d"));
     assert_eq!(config.state, Path::new("/n/s"));
@@ -516,6 +516,9 @@ prop_compose! {
         state in text(),
         user in "[a-z][a-z0-9_-]{0,8}|on|123",
         best_effort in any::<bool>(),
+        driver in prop_oneof![
+            Just(DriverChoice::Auto), Just(DriverChoice::Threads), Just(DriverChoice::Uring)
+        ],
         resources in proptest::collection::vec(resource(), 0..5),
     ) -> Config {
         let mut names = std::collections::HashSet::new();
@@ -531,6 +534,7 @@ prop_compose! {
             state: state.into(),
             user,
             sandbox: if best_effort { SandboxMode::BestEffort } else { SandboxMode::Require },
+            driver,
             resources: resources
                 .into_iter()
                 .filter(|resource| names.insert(resource.name.clone()))

@@ -164,7 +164,7 @@ fn list(resource: &ResourceReply, detailed: bool, console: &mut Console<'_>) {
     }
 }
 
-/// What confines the worker, which the original has no line for.
+/// What drives and what confines the worker, which the original has no lines for.
 fn list_confinement(status: &ResourceStatus, console: &mut Console<'_>) {
     let resource: Option<report::Resource> = status
         .json
@@ -173,6 +173,9 @@ fn list_confinement(status: &ResourceStatus, console: &mut Console<'_>) {
     let Some(worker) = resource.and_then(|resource| resource.worker) else {
         return;
     };
+    if let Some(driver) = &worker.driver {
+        console.print(format_args!("  driver: {driver}\n"));
+    }
     console.print(format_args!("  confinement:\n"));
     if let Some(user) = &worker.user {
         console.print(format_args!("    user: {user}\n"));

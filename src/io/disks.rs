@@ -1,11 +1,13 @@
-//! The main thread's side of disk operations: what is submitted, spread over the disk threads,
-//! flushed and counted.
+//! The disks of a driver: what is submitted, whether it can be done at once, and flushes.
 //!
-//! How many jobs a thread is given at once follows from how long they took lately: with a cached
-//! file, waking a thread costs more than the work, so one gets many; with a real disk each gets
-//! one, so that they wait in parallel. Writes through Linux's page cache go one batch at a time:
-//! a file's lock admits one anyway, and those that come meanwhile make the next batch. Only if a
-//! batch takes long, because it waits for the disk after all, do others start beside it.
+//! What a driver does not do at once it takes from here as [`Job`]s ([`Disks::staged`],
+//! [`Disks::cached`]), has them done by whatever it has for that, and hands them back to
+//! [`Disks::finish`].
+//!
+//! Where Linux's page cache is between us and the disk, handing an operation over costs more than
+//! doing it. Reads are tried without waiting; writes are done at once as long as they do not take
+//! long ([`Pace`]): one that waits for the disk after all sends those that follow to the threads
+//! for a while, longer each time.
 //!
 //! Flushes of a disk are grouped: one runs at a time, and all that are asked for meanwhile are
 //! answered by the next. `fua` writes are writes that then join such a group.
@@ -13,34 +15,30 @@
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::jobs::{BATCH_JOBS_MAX, Batch, Job, Waker, Work, serve};
+use super::jobs::{BATCH_JOBS_MAX, Job, Work, run_all};
 use super::pool::{Access, Pool};
 use super::proactor::{Completion, Disk, DiskIo, Done, Slot, Token};
 use crate::terms::Errno;
 
-/// Batches that exist: those beyond wait on the main thread.
-const BATCHES: usize = 256;
-
-/// How long a thread should have work for when it is woken, in nanoseconds: some ten times what
-/// waking it costs.
-const BATCH_TARGET_NS: u64 = 60_000;
-
-/// How long a batch of cached writes may take until others start beside it.
-const LANE_PATIENCE: Duration = Duration::from_millis(1);
-
-/// Longest read that the main thread tries by itself, in bytes; longer ones are worth a thread.
-#[cfg(target_os = "linux")]
-const INLINE_BYTES_MAX: u32 = 128 * 1024;
+/// Longest read or write that the main thread does by itself, in bytes; longer ones are worth a
+/// thread.
+const INLINE_BYTES_MAX: usize = 128 * 1024;
 
 /// After how many futile tries in a row, as a power of two, reads go to the threads untried.
 #[cfg(target_os = "linux")]
 const INLINE_PATIENCE: u32 = 8;
+
+/// A cached write that took longer than this waited for something.
+const WRITE_PATIENCE: Duration = Duration::from_millis(10);
+
+/// Pause of writing at once after one write that waited; doubled by each that waits soon after.
+const PACE_PAUSE_MIN: Duration = Duration::from_millis(20);
+/// Its bound.
+const PACE_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A registered disk.
 struct Registered {
@@ -70,69 +68,62 @@ enum Inline {
     After { skip: u32, futile: u32 },
 }
 
-/// Writes through the page cache.
-#[derive(Default)]
-struct Lane {
-    staged: VecDeque<Job>,
-    /// Batches that the threads have.
-    batches: usize,
-    /// When the last one of them was handed over.
-    since: Option<Instant>,
+/// Whether cached writes are done at once.
+struct Pace {
+    /// Not before.
+    from: Option<Instant>,
+    /// After the next one that waits.
+    pause: Duration,
 }
 
-/// All disks of a driver, and their threads.
+impl Pace {
+    /// Whether to write at once.
+    fn is_good(&self, now: Instant) -> bool {
+        self.from.is_none_or(|from| now >= from)
+    }
+
+    /// Learns how long some writes have taken, which began at `start`.
+    fn learn(&mut self, start: Instant, end: Instant, writes: usize) {
+        let took = end.duration_since(start);
+        let patience = WRITE_PATIENCE * u32::try_from(writes).unwrap_or(u32::MAX).div_ceil(16);
+        if took > patience {
+            self.from = Some(end + self.pause);
+            self.pause = (self.pause * 2).min(PACE_PAUSE_MAX);
+        } else if self.from.is_some_and(|from| end > from + self.pause) {
+            // It was good for as long as it was bad.
+            self.from = None;
+            self.pause = PACE_PAUSE_MIN;
+        }
+    }
+}
+
+/// All disks of a driver.
 pub(super) struct Disks {
     pool: Pool,
     disks: Vec<Option<Registered>>,
-    staged: VecDeque<Job>,
-    lane: Lane,
-    spare: Vec<Batch>,
-    jobs: Option<Sender<Batch>>,
-    done: Receiver<Batch>,
-    threads: Vec<JoinHandle<()>>,
-    /// Of a job, lately, in nanoseconds.
-    cost_ns: u64,
+    /// Jobs for somebody else.
+    pub(super) staged: VecDeque<Job>,
+    /// Writes through the page cache, which [`Disks::write_cached`] may do.
+    pub(super) cached: VecDeque<Job>,
+    /// Those that are being done; empty otherwise.
+    running: Vec<Job>,
+    pace: Pace,
 }
 
 impl Disks {
-    /// Starts the threads; all of them have begun when it returns.
-    ///
-    /// # Errors
-    /// The system refuses a thread.
-    pub(super) fn new(pool: &Pool, threads: usize, waker: &Arc<Waker>) -> std::io::Result<Disks> {
-        let (jobs, jobs_in) = bounded::<Batch>(BATCHES);
-        let (done_out, done) = bounded(BATCHES);
-        let mut disks = Disks {
+    /// No disks yet.
+    pub(super) fn new(pool: &Pool) -> Disks {
+        Disks {
             pool: pool.clone(),
             disks: Vec::new(),
             staged: VecDeque::new(),
-            lane: Lane::default(),
-            spare: Vec::with_capacity(BATCHES),
-            jobs: Some(jobs),
-            done,
-            threads: Vec::with_capacity(threads),
-            cost_ns: BATCH_TARGET_NS,
-        };
-        disks.spare.resize_with(BATCHES, Batch::default);
-        let (begins, begun) = bounded(threads);
-        for number in 0..threads {
-            let (jobs, done, waker) = (jobs_in.clone(), done_out.clone(), Arc::clone(waker));
-            let begins = begins.clone();
-            let thread = std::thread::Builder::new()
-                .name(format!("disk{number}"))
-                .stack_size(256 * 1024)
-                .spawn(move || {
-                    // The receiver waits for all threads, or has given up.
-                    let _ = begins.send(());
-                    serve(&jobs, &done, &waker);
-                })?;
-            disks.threads.push(thread);
+            cached: VecDeque::new(),
+            running: Vec::with_capacity(BATCH_JOBS_MAX),
+            pace: Pace {
+                from: None,
+                pause: PACE_PAUSE_MIN,
+            },
         }
-        drop(begins);
-        // What a thread does when it begins (an arena of the allocator, a signal stack) may be
-        // forbidden once the process is confined: it is done now.
-        for () in begun.iter().take(threads) {}
-        Ok(disks)
     }
 
     /// Takes a disk on under a free slot.
@@ -193,7 +184,7 @@ impl Disks {
         slot: Slot,
         token: Token,
         op: DiskIo,
-        out: &mut Vec<Completion>,
+        out: &mut impl Extend<Completion>,
     ) {
         let entry = self.disks.get_mut(usize::from(slot.0));
         let Some(disk) = entry.and_then(Option::as_mut).filter(|d| !d.detached) else {
@@ -221,7 +212,11 @@ impl Disks {
                 let lease = self.pool.lease(piece, Access::Shared);
                 (offset, Work::Write(lease), fua)
             }
-            DiskIo::WriteBytes { offset, bytes } => (offset, Work::WriteBytes(bytes), false),
+            DiskIo::WriteBytes {
+                offset,
+                bytes,
+                durable,
+            } => (offset, Work::WriteBytes { bytes, durable }, false),
             DiskIo::Zero {
                 offset,
                 length,
@@ -230,25 +225,61 @@ impl Disks {
             DiskIo::Delete { offset, length } => (offset, Work::Delete(length), false),
         };
         disk.outstanding += 1;
-        let lane = disk.cached && matches!(work, Work::Write(_) | Work::WriteBytes(_));
-        let staged = if lane {
-            &mut self.lane.staged
+        let cached = match &work {
+            Work::Write(_) => disk.cached,
+            Work::WriteBytes { durable, .. } => disk.cached && !durable,
+            _ => false,
+        };
+        let queue = if cached {
+            &mut self.cached
         } else {
             &mut self.staged
         };
-        staged.push_back(Job {
+        queue.push_back(Job {
             slot,
             disk: Arc::clone(&disk.disk),
             token,
             offset,
             work,
             fua,
+            direct: !disk.cached,
             result: Ok(()),
         });
     }
 
+    /// Whether [`Disks::write_cached`] has something to do.
+    #[cfg(target_os = "linux")]
+    pub(super) fn has_quick_writes(&self) -> bool {
+        let short = |job: &Job| job.bytes() <= INLINE_BYTES_MAX;
+        self.cached.front().is_some_and(short) && self.pace.is_good(Instant::now())
+    }
+
+    /// Does cached writes at once, as long as they go quickly; what is left in `cached` is for
+    /// the threads.
+    pub(super) fn write_cached(&mut self, out: &mut impl Extend<Completion>) {
+        let mut start = Instant::now();
+        while self.pace.is_good(start) {
+            let short = |job: &&Job| job.bytes() <= INLINE_BYTES_MAX;
+            let count = self.cached.iter().take(BATCH_JOBS_MAX);
+            let count = count.take_while(short).count();
+            if count == 0 {
+                return;
+            }
+            let mut jobs = std::mem::take(&mut self.running);
+            jobs.extend(self.cached.drain(..count));
+            run_all(&mut jobs);
+            let end = Instant::now();
+            self.pace.learn(start, end, count);
+            start = end;
+            for job in jobs.drain(..) {
+                self.finish(job, out);
+            }
+            self.running = jobs;
+        }
+    }
+
     /// Starts a flush for all that wait for one, unless one runs already.
-    fn start_flush(&mut self, slot: Slot, out: &mut Vec<Completion>) {
+    fn start_flush(&mut self, slot: Slot, out: &mut impl Extend<Completion>) {
         let Some(disk) = self.disks[usize::from(slot.0)].as_mut() else {
             return;
         };
@@ -270,112 +301,49 @@ impl Disks {
             offset: 0,
             work: Work::Flush,
             fua: false,
+            direct: false,
             result: Ok(()),
         });
     }
 
-    /// Hands what is staged to the threads.
-    pub(super) fn dispatch(&mut self) {
-        let share = BATCH_TARGET_NS / self.cost_ns.max(1);
-        let share = usize::try_from(share).unwrap_or(BATCH_JOBS_MAX);
-        let share = share.clamp(1, BATCH_JOBS_MAX);
-        while !self.staged.is_empty() {
-            let Some(mut batch) = self.spare.pop() else {
-                return;
-            };
-            // A flush takes its time: nothing waits behind it.
-            while let Some(job) = self.staged.front()
-                && batch.jobs.len() < share
-                && (batch.jobs.is_empty() || !matches!(job.work, Work::Flush))
-            {
-                let flush = matches!(job.work, Work::Flush);
-                batch.jobs.extend(self.staged.pop_front());
-                if flush {
-                    break;
-                }
-            }
-            self.hand_over(batch);
-        }
-        while !self.lane.staged.is_empty() && self.lane_is_free() {
-            let Some(mut batch) = self.spare.pop() else {
-                return;
-            };
-            let count = self.lane.staged.len().min(BATCH_JOBS_MAX);
-            batch.jobs.extend(self.lane.staged.drain(..count));
-            batch.lane = true;
-            self.lane.batches += 1;
-            self.lane.since = Some(Instant::now());
-            self.hand_over(batch);
-        }
-    }
-
-    fn lane_is_free(&self) -> bool {
-        let slow = |since: Instant| since.elapsed() > LANE_PATIENCE;
-        self.lane.batches == 0
-            || (self.lane.batches < self.threads.len() && self.lane.since.is_some_and(slow))
-    }
-
-    fn hand_over(&self, batch: Batch) {
-        let Some(jobs) = &self.jobs else {
-            unreachable!("the channel is closed only when the disks are dropped");
-        };
-        if let Err(refused) = jobs.try_send(batch) {
-            unreachable!("the channel holds all batches and the threads live: {refused}");
-        }
-    }
-
-    /// Whether there is something to collect.
-    pub(super) fn has_finished(&self) -> bool {
-        !self.done.is_empty()
-    }
-
-    /// Collects what the threads have finished.
-    pub(super) fn collect(&mut self, out: &mut Vec<Completion>) {
-        loop {
-            let mut batch = match self.done.try_recv() {
-                Ok(batch) => batch,
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
-            };
-            let count = batch.jobs.len() as u64;
-            let flush = matches!(batch.jobs.first(), Some(job) if matches!(job.work, Work::Flush));
-            if std::mem::take(&mut batch.lane) {
-                self.lane.batches -= 1;
-            } else if !flush && count > 0 {
-                let cost_ns = u64::try_from(batch.elapsed.as_nanos()).unwrap_or(u64::MAX) / count;
-                // One slow job among many must not hide the others' speed for long.
-                self.cost_ns = (self.cost_ns / 8).saturating_mul(7) + cost_ns.min(1 << 30) / 8;
-            }
-            for job in batch.jobs.drain(..) {
-                self.finish(job, out);
-            }
-            self.spare.push(batch);
-        }
-    }
-
-    fn finish(&mut self, job: Job, out: &mut Vec<Completion>) {
+    /// Takes a job back that is done.
+    pub(super) fn finish(&mut self, job: Job, out: &mut impl Extend<Completion>) {
         let slot = job.slot;
-        let bytes = match job.work {
+        let mut result = job.result;
+        let (bytes, through) = match job.work {
             Work::Read(lease) | Work::Write(lease) => {
                 self.pool.end(lease);
-                Vec::new()
+                (Vec::new(), false)
             }
-            Work::WriteBytes(bytes) => bytes,
-            Work::Flush => return self.flushed(slot, job.result, out),
-            Work::Zero(_) | Work::Delete(_) => Vec::new(),
+            Work::WriteBytes { bytes, durable } => (bytes, durable && !job.fua),
+            Work::Flush => return self.flushed(slot, result, out),
+            Work::Zero(_) | Work::Delete(_) => (Vec::new(), false),
         };
         let Some(disk) = self.disks[usize::from(slot.0)].as_mut() else {
             unreachable!("a disk stays registered while it has operations");
         };
-        if job.fua && job.result.is_ok() {
+        if through {
+            // Such a write is told of what was lost before, which nobody is told again.
+            if let Err(error @ (Errno::EIO | Errno::ENOSPC)) = result {
+                disk.flush_failed = disk.flush_failed.or(Some(error));
+            }
+            result = disk.flush_failed.map_or(result, Err);
+        }
+        if job.fua && result.is_ok() {
             disk.waiting.push((job.token, bytes));
             return self.start_flush(slot, out);
         }
         disk.outstanding -= 1;
-        complete(out, job.token, job.result, bytes);
+        complete(out, job.token, result, bytes);
         self.forget_if_idle(slot);
     }
 
-    fn flushed(&mut self, slot: Slot, result: Result<(), Errno>, out: &mut Vec<Completion>) {
+    fn flushed(
+        &mut self,
+        slot: Slot,
+        result: Result<(), Errno>,
+        out: &mut impl Extend<Completion>,
+    ) {
         let Some(disk) = self.disks[usize::from(slot.0)].as_mut() else {
             unreachable!("a disk stays registered while it has operations");
         };
@@ -401,7 +369,7 @@ impl Registered {
         let Ok(position) = i64::try_from(offset) else {
             return false;
         };
-        if bytes.len() > INLINE_BYTES_MAX as usize {
+        if bytes.len() > INLINE_BYTES_MAX {
             return false;
         }
         if skip > 0 {
@@ -433,16 +401,9 @@ impl Registered {
 }
 
 impl Drop for Disks {
-    /// Finishes what the threads were given; what is only staged is dropped.
+    /// What is only staged is dropped.
     fn drop(&mut self) {
-        self.jobs = None;
-        for thread in self.threads.drain(..) {
-            // A thread that panicked has ended the process.
-            let _ = thread.join();
-        }
-        let mut rest = Vec::new();
-        self.collect(&mut rest);
-        for job in self.staged.drain(..).chain(self.lane.staged.drain(..)) {
+        for job in self.staged.drain(..).chain(self.cached.drain(..)) {
             if let Work::Read(lease) | Work::Write(lease) = job.work {
                 self.pool.end(lease);
             }
@@ -450,9 +411,54 @@ impl Drop for Disks {
     }
 }
 
-fn complete(out: &mut Vec<Completion>, token: Token, result: Result<(), Errno>, bytes: Vec<u8>) {
-    out.push(Completion {
+fn complete(
+    out: &mut impl Extend<Completion>,
+    token: Token,
+    result: Result<(), Errno>,
+    bytes: Vec<u8>,
+) {
+    out.extend([Completion {
         token,
         done: Done::Disk { result, bytes },
-    });
+    }]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_that_wait_are_left_to_threads_for_longer_and_longer() {
+        let mut pace = Pace {
+            from: None,
+            pause: PACE_PAUSE_MIN,
+        };
+        let mut now = Instant::now();
+        assert!(pace.is_good(now));
+        for round in 0..20u32 {
+            let end = now + WRITE_PATIENCE * 2;
+            pace.learn(now, end, 1);
+            let pause = (PACE_PAUSE_MIN * 2u32.pow(round.min(10))).min(PACE_PAUSE_MAX);
+            assert!(!pace.is_good(end + pause - Duration::from_millis(1)));
+            assert!(pace.is_good(end + pause));
+            now = end + pause;
+        }
+        // Good for long enough, it is trusted again.
+        pace.learn(now, now + Duration::from_millis(1), 1);
+        assert_eq!(pace.pause, PACE_PAUSE_MAX);
+        now += PACE_PAUSE_MAX * 2;
+        pace.learn(now, now + Duration::from_millis(1), 1);
+        assert_eq!(pace.pause, PACE_PAUSE_MIN);
+    }
+
+    #[test]
+    fn a_long_batch_may_take_longer_than_a_single_write() {
+        let mut pace = Pace {
+            from: None,
+            pause: PACE_PAUSE_MIN,
+        };
+        let now = Instant::now();
+        pace.learn(now, now + WRITE_PATIENCE * 2, 32);
+        assert!(pace.is_good(now + WRITE_PATIENCE * 2));
+    }
 }

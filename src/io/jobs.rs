@@ -1,7 +1,8 @@
-//! What the disk threads do: batches of jobs come by one channel and go back by another.
+//! Operations on a disk as jobs, and how a thread does them.
 //!
-//! A thread takes a whole batch, joins neighbouring reads and writes into one system call each,
-//! and wakes the main thread once per batch, and only if it sleeps.
+//! Neighbouring reads and writes are joined into one system call each. Batches of jobs come to a
+//! disk thread by one channel and go back by another; it wakes the main thread once per batch,
+//! and only if that sleeps.
 
 use std::io::{IoSlice, IoSliceMut, Write};
 use std::os::fd::OwnedFd;
@@ -24,7 +25,11 @@ pub(super) const BATCH_JOBS_MAX: usize = 32;
 pub(super) enum Work {
     Read(Lease),
     Write(Lease),
-    WriteBytes(Vec<u8>),
+    /// With `durable`, on stable storage at once, without a flush of everything else.
+    WriteBytes {
+        bytes: Vec<u8>,
+        durable: bool,
+    },
     Zero(u64),
     Delete(u64),
     Flush,
@@ -40,6 +45,9 @@ pub(super) struct Job {
     pub(super) work: Work,
     /// A flush follows before the operation counts as done.
     pub(super) fua: bool,
+    /// The page cache is not between us and the disk.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(super) direct: bool,
     pub(super) result: Result<(), Errno>,
 }
 
@@ -55,8 +63,17 @@ impl Job {
         Some((writes, self.offset, length as u64))
     }
 
+    /// How many bytes it reads or writes; 0 for what is neither.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.work {
+            Work::Read(lease) | Work::Write(lease) => lease.len(),
+            Work::WriteBytes { bytes, .. } => bytes.len(),
+            Work::Zero(_) | Work::Delete(_) | Work::Flush => 0,
+        }
+    }
+
     /// Whether `next` continues where this ends, in the same direction on the same disk.
-    fn joins(&self, next: &Job) -> bool {
+    pub(super) fn joins(&self, next: &Job) -> bool {
         let (Some((writes, offset, length)), Some((next_writes, next_offset, _))) =
             (self.span(), next.span())
         else {
@@ -72,7 +89,16 @@ impl Job {
         self.result = match &mut self.work {
             Work::Read(lease) => read_all(disk, lease.bytes_mut(), self.offset),
             Work::Write(lease) => write_all(disk, lease.bytes(), self.offset),
-            Work::WriteBytes(bytes) => write_all(disk, bytes, self.offset),
+            Work::WriteBytes {
+                bytes,
+                durable: true,
+            } => {
+                let (result, durable) = write_through(disk, bytes, self.offset);
+                // What could not be written so is flushed after it was written.
+                self.fua = !durable;
+                result
+            }
+            Work::WriteBytes { bytes, .. } => write_all(disk, bytes, self.offset),
             Work::Zero(length) => disk.zero(self.offset, *length),
             Work::Delete(length) => disk.delete(self.offset, *length),
             Work::Flush => disk.flush(),
@@ -93,24 +119,30 @@ pub(super) struct Batch {
 impl Batch {
     fn run(&mut self) {
         let start = Instant::now();
-        let mut rest = &mut self.jobs[..];
-        while !rest.is_empty() {
-            let joined = 1 + rest
-                .windows(2)
-                .take_while(|pair| pair[0].joins(&pair[1]))
-                .count();
-            let (run, after) = rest.split_at_mut(joined);
-            run_joined(run);
-            rest = after;
-        }
+        run_all(&mut self.jobs);
         self.elapsed = start.elapsed();
+    }
+}
+
+/// Does jobs, in their order, those that continue each other by one system call.
+pub(super) fn run_all(jobs: &mut [Job]) {
+    let mut rest = jobs;
+    while !rest.is_empty() {
+        let joined = 1 + rest
+            .windows(2)
+            .take(BATCH_JOBS_MAX - 1)
+            .take_while(|pair| pair[0].joins(&pair[1]))
+            .count();
+        let (run, after) = rest.split_at_mut(joined);
+        run_joined(run);
+        rest = after;
     }
 }
 
 /// Does jobs that continue each other; by one system call if that takes all of them. If it does
 /// not, each is done by itself, so that an error is that of the operation that it belongs to.
 fn run_joined(jobs: &mut [Job]) {
-    if jobs.len() > 1 && jobs.len() <= BATCH_JOBS_MAX && joined_io(jobs) {
+    if jobs.len() > 1 && joined_io(jobs) {
         for job in jobs {
             job.result = Ok(());
         }
@@ -185,6 +217,32 @@ fn write_all(disk: &dyn Disk, mut bytes: &[u8], mut offset: u64) -> Result<(), E
         }
     }
     Ok(())
+}
+
+/// Writes all of the range to stable storage, and says whether it is there; if it is not, it is
+/// written all the same, and has to be flushed.
+#[cfg(target_os = "linux")]
+fn write_through(disk: &dyn Disk, bytes: &[u8], offset: u64) -> (Result<(), Errno>, bool) {
+    let Ok(at) = position(offset) else {
+        return (Err(Errno::EINVAL), false);
+    };
+    match super::sys::write_through(disk.fd(), bytes, at) {
+        Ok(written) if written == bytes.len() => (Ok(()), true),
+        // A part of it, an interruption, or a file that cannot.
+        Ok(_) => (write_all(disk, bytes, offset), false),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::EINTR | libc::EOPNOTSUPP | libc::ENOSYS | libc::EINVAL) => {
+                (write_all(disk, bytes, offset), false)
+            }
+            Some(number) => (Err(Errno::from_host(number)), true),
+            None => (Err(Errno::EIO), true),
+        },
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write_through(disk: &dyn Disk, bytes: &[u8], offset: u64) -> (Result<(), Errno>, bool) {
+    (write_all(disk, bytes, offset), false)
 }
 
 /// Wakes the main thread from its sleep, once per sleep.

@@ -3,16 +3,20 @@
 //! * [`pool`]: the bounded pool of aligned buffers that all payloads live in;
 //! * [`outgoing`]: packets on their way out, as one vectored send;
 //! * [`proactor`]: the interface between a worker and a driver;
-//! * [`threads`]: the portable driver: poll(2) for sockets, a pool of threads for disks.
+//! * [`threads`]: the portable driver: poll(2) for sockets, a pool of threads for disks;
+//! * `uring`: the driver for Linux's io_uring.
 //!
 //! A worker's main thread owns the driver, the pool and everything that talks to them; only
-//! leases of buffers and descriptors of disks cross to the disk threads.
+//! leases of buffers and descriptors of disks cross to the disk threads and to the kernel.
 
 pub mod outgoing;
 pub mod pool;
 pub mod proactor;
 pub mod threads;
+#[cfg(target_os = "linux")]
+pub mod uring;
 
+mod crew;
 mod disks;
 mod jobs;
 mod sys;

@@ -7,7 +7,7 @@ use std::io::IoSlice;
 use super::pool::{Access, Lease, Piece, Pool};
 
 /// Ranges that one system call sends at most.
-const SLICES_MAX: usize = 128;
+pub(super) const SLICES_MAX: usize = 128;
 
 enum Part {
     /// Up to there in `bytes`, from the end of the previous such part.

@@ -75,6 +75,8 @@ pub enum DiskIo {
         offset: u64,
         /// What; returned by the completion.
         bytes: Vec<u8>,
+        /// Done only when on stable storage, without waiting for anything else to get there.
+        durable: bool,
     },
     /// Stores zeros.
     Zero {

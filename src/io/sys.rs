@@ -26,6 +26,28 @@ pub(super) fn read_cached(
     usize::try_from(read).map_err(|_| std::io::Error::last_os_error())
 }
 
+/// Writes, and returns when what was written is on stable storage.
+///
+/// # Errors
+/// The system's reason; `EOPNOTSUPP` and the like: this file cannot do that.
+#[cfg(target_os = "linux")]
+pub(super) fn write_through(
+    fd: std::os::fd::BorrowedFd<'_>,
+    bytes: &[u8],
+    offset: i64,
+) -> std::io::Result<usize> {
+    use std::os::fd::AsRawFd;
+
+    let iov = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: One range, which is read only and borrowed for the whole call.
+    let written =
+        unsafe { libc::pwritev2(fd.as_raw_fd(), &raw const iov, 1, offset, libc::RWF_DSYNC) };
+    usize::try_from(written).map_err(|_| std::io::Error::last_os_error())
+}
+
 /// Waits for descriptors. A signal counts as the end of the time.
 ///
 /// # Errors

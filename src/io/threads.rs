@@ -15,6 +15,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{MsgFlags, SockFlag, accept4, sendmsg};
 use nix::sys::uio::readv;
 
+use super::crew::{Crew, THREADS_MAX};
 use super::disks::Disks;
 use super::jobs::Waker;
 use super::outgoing::Outgoing;
@@ -28,21 +29,17 @@ const SLOTS_MAX: u16 = 1024;
 /// After how many receives in vain, as a power of two, one is tried again.
 const VAIN_MAX: u32 = 6;
 
-/// Disk threads that a driver may have.
-pub const THREADS_MAX: usize = 64;
-
 /// The driver. It stays on the thread that made it.
 pub struct Threads {
     pool: Pool,
     disks: Disks,
+    crew: Crew,
     sockets: Vec<Option<Socket>>,
     waker: Arc<Waker>,
     /// The reading end of the waker's pipe.
     wakeups: OwnedFd,
     /// Completions that the next `wait` returns.
     done: VecDeque<Completion>,
-    /// Reused for what the disks have finished.
-    disks_done: Vec<Completion>,
     polled: Vec<libc::pollfd>,
     polled_slots: Vec<Slot>,
     /// The last `wait` had completions without looking at the sockets.
@@ -69,7 +66,7 @@ struct Receive {
 }
 
 impl Threads {
-    /// A driver with so many disk threads, 1..=[`THREADS_MAX`], whose operations name buffers of
+    /// A driver with so many disk threads, 1..=64, whose operations name buffers of
     /// that pool.
     ///
     /// # Errors
@@ -83,12 +80,12 @@ impl Threads {
         let waker = Arc::new(Waker::new(wake));
         Ok(Threads {
             pool: pool.clone(),
-            disks: Disks::new(pool, threads.clamp(1, THREADS_MAX), &waker)?,
+            disks: Disks::new(pool),
+            crew: Crew::new(pool, threads.clamp(1, THREADS_MAX), &waker)?,
             sockets: Vec::new(),
             waker,
             wakeups,
             done: VecDeque::new(),
-            disks_done: Vec::new(),
             polled: Vec::new(),
             polled_slots: Vec::new(),
             sockets_passed_over: false,
@@ -285,12 +282,12 @@ impl Threads {
         Ok(())
     }
 
-    /// Takes over what the disk threads have finished, and gives them what there is to do: what
-    /// was submitted, and flushes that follow from what was finished.
+    /// Takes over what the disk threads have finished, does what can be done at once, and gives
+    /// the threads the rest: what was submitted, and flushes that follow from what was finished.
     fn serve_disks(&mut self) {
-        self.disks.collect(&mut self.disks_done);
-        self.done.extend(self.disks_done.drain(..));
-        self.disks.dispatch();
+        self.crew.collect(&mut self.disks, &mut self.done);
+        self.disks.write_cached(&mut self.done);
+        self.crew.dispatch(&mut self.disks);
     }
 }
 
@@ -351,8 +348,7 @@ impl Proactor for Threads {
     }
 
     fn disk(&mut self, slot: Slot, token: Token, op: DiskIo) {
-        self.disks.submit(slot, token, op, &mut self.disks_done);
-        self.done.extend(self.disks_done.drain(..));
+        self.disks.submit(slot, token, op, &mut self.done);
     }
 
     fn socket(&mut self, slot: Slot, token: Token, op: SocketIo) {
@@ -394,7 +390,7 @@ impl Proactor for Threads {
     }
 
     fn is_ready(&self) -> bool {
-        !self.done.is_empty() || self.disks.has_finished()
+        !self.done.is_empty() || self.crew.has_finished()
     }
 
     fn wait(
@@ -437,4 +433,13 @@ fn set_nonblocking(fd: &OwnedFd) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+fn driver_for_tests() -> Option<(Pool, Threads)> {
+    let pool = Pool::new(super::pool::PoolLimits::default()).unwrap();
+    let io = Threads::new(&pool, 4).unwrap();
+    Some((pool, io))
+}
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+#[allow(clippy::duplicate_mod, reason = "each driver runs the same tests")]
 mod tests;

@@ -283,13 +283,18 @@ impl Local {
                 DiskIo::WriteBytes {
                     offset: METADATA_BYTES + offset,
                     bytes,
+                    durable: false,
                 }
             }
             DiskOp::MetaWrite => {
                 let mut bytes = self.spare.pop().unwrap_or_default();
                 bytes.clear();
                 bytes.extend_from_slice(metadata::encode(&records.metadata()).as_slice());
-                DiskIo::WriteBytes { offset: 0, bytes }
+                DiskIo::WriteBytes {
+                    offset: 0,
+                    bytes,
+                    durable: false,
+                }
             }
         };
         self.outstanding += 1;

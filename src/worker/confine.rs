@@ -3,13 +3,13 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use sandbox::policy::Kind;
+use sandbox::policy::{Features, Kind};
 use sandbox::{Config, Held, Mode, SandboxError};
 
 use super::exit::{CONFIG, Failure};
 use crate::confinement::{self, Confinement};
 use crate::ipc::Start;
-use crate::terms::Role;
+use crate::terms::{DriverChoice, Role};
 
 #[cfg(target_os = "freebsd")]
 pub(super) use sandbox::policy::roles::GATE_CONTROL;
@@ -74,6 +74,13 @@ pub(super) fn limit_peer(connection: BorrowedFd<'_>) -> std::io::Result<()> {
 }
 
 impl Prepared {
+    /// The driver that runs decides what is needed of the system.
+    pub(super) fn drives(&mut self, driver: DriverChoice) {
+        self.prepared.set_features(Features {
+            io_uring: driver == DriverChoice::Uring,
+        });
+    }
+
     /// The second half, for all threads.
     ///
     /// # Errors

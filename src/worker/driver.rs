@@ -2,8 +2,9 @@
 
 use super::exit::{Failure, OSERR};
 use crate::io::pool::{Pool, PoolLimits};
+use crate::io::proactor::Proactor;
 use crate::io::threads::Threads;
-use crate::terms::system_reason;
+use crate::terms::{DriverChoice, system_reason};
 
 /// Threads for the disk: as many operations wait in it at once. Real disks gain little from more.
 const DISK_THREADS: usize = 16;
@@ -27,7 +28,61 @@ pub(super) fn pool() -> Result<Pool, Failure> {
     Pool::new(BUFFERS).map_err(|error| failed(&error))
 }
 
-/// The driver, with all its threads.
-pub(super) fn start(pool: &Pool) -> Result<Threads, Failure> {
-    Threads::new(pool, DISK_THREADS).map_err(|error| failed(&error))
+/// A driver that runs.
+pub(super) struct Driver {
+    /// With all its threads.
+    pub(super) io: Box<dyn Proactor>,
+    /// `Threads` or `Uring`.
+    pub(super) is: DriverChoice,
+    /// Why it is not io_uring, where that was tried.
+    pub(super) instead: Option<String>,
+}
+
+/// Starts the driver of that choice, before the process is sealed.
+///
+/// # Errors
+/// The system refuses the one that was chosen.
+pub(super) fn start(pool: &Pool, choice: DriverChoice) -> Result<Driver, Failure> {
+    let instead = match choice {
+        DriverChoice::Threads => None,
+        DriverChoice::Auto | DriverChoice::Uring => match uring(pool) {
+            Ok(io) => {
+                return Ok(Driver {
+                    io,
+                    is: DriverChoice::Uring,
+                    instead: None,
+                });
+            }
+            Err(reason) if choice == DriverChoice::Uring => {
+                return Err(Failure::new(
+                    OSERR,
+                    format!("Unable to start the driver uring: {reason}."),
+                ));
+            }
+            Err(reason) => Some(reason),
+        },
+    };
+    let io = Threads::new(pool, DISK_THREADS).map_err(|error| failed(&error))?;
+    Ok(Driver {
+        io: Box::new(io),
+        is: DriverChoice::Threads,
+        instead,
+    })
+}
+
+/// The io_uring driver, restricted to the policy.
+#[cfg(target_os = "linux")]
+fn uring(pool: &Pool) -> Result<Box<dyn Proactor>, String> {
+    use crate::io::uring::Uring;
+
+    let restrict = |ring: &std::os::fd::RawFd| sandbox::restrict_ring(ring);
+    match Uring::new(pool, DISK_THREADS, &|ring| restrict(&ring)) {
+        Ok(io) => Ok(Box::new(io)),
+        Err(error) => Err(system_reason(&error)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn uring(_pool: &Pool) -> Result<Box<dyn Proactor>, String> {
+    Err("this system has no io_uring".to_owned())
 }

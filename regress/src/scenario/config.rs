@@ -119,6 +119,9 @@ impl Setup {
             "best-effort"
         };
         let _ = writeln!(text, "sandbox {sandbox}");
+        if let Ok(driver) = std::env::var("HAST_DRIVER") {
+            let _ = writeln!(text, "driver {driver}");
+        }
         for side in Side::BOTH {
             let home = dir.join(side.name());
             let _ = write!(

@@ -11,7 +11,7 @@ use hast::ipc::{
     Event, FromWorker, Level, PeerHello, Ready, Settings, Start, Status, Task, ToWorker,
     WORKER_PROTOCOL,
 };
-use hast::terms::{Checksum, Compression, Replication, SyncRate};
+use hast::terms::{Checksum, Compression, DriverChoice, Replication, SyncRate};
 use hast_regress::programs::program;
 use nix::sys::signal::Signal;
 use privsep::channel::{Channel, ChannelError, pair};
@@ -28,6 +28,16 @@ pub(crate) const EXTENT_BYTES: u64 = 256 * 1024;
 
 /// The name of the resource in the captured sessions, too.
 pub(crate) const RESOURCE: &str = "test";
+
+/// The driver of the workers: `HAST_DRIVER`, or whichever they choose.
+fn driver() -> DriverChoice {
+    match std::env::var("HAST_DRIVER").as_deref() {
+        Ok("threads") => DriverChoice::Threads,
+        Ok("uring") => DriverChoice::Uring,
+        Ok(other) => panic!("HAST_DRIVER is {other}, not threads or uring"),
+        Err(_) => DriverChoice::Auto,
+    }
+}
 
 /// What a node has on its disk.
 pub(crate) struct Node {
@@ -120,6 +130,7 @@ impl Node {
             debug: 1,
             user: "nobody".to_owned(),
             confine: false,
+            driver: driver(),
             hello: None,
         }
     }

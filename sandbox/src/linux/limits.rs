@@ -2,7 +2,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::policy::{Features, Kind, descriptors_max};
+use crate::policy::{Kind, descriptors_max};
 use crate::step::{Outcome, Result};
 
 /// No core dumps; no more open files than the kind may hold.
@@ -19,15 +19,9 @@ pub(super) fn files_and_cores(files: u64) -> Result {
     ))))
 }
 
-/// No further process, and no further thread.
-pub(super) fn no_processes(features: Features) -> Result {
-    if features.io_uring {
-        // The kernel makes threads for a ring as it needs them, under the limit of its owner: a
-        // request that would block fails where it cannot.
-        return Ok(Outcome::NotInForce(
-            "io_uring needs threads of the kernel; the filter forbids to make others".into(),
-        ));
-    }
+/// No further process, and no further thread: none of the kernel for a ring either, whose
+/// operations that would need one fail instead.
+pub(super) fn no_processes() -> Result {
     set(Resource::RLIMIT_NPROC, 0)?;
     Ok(Outcome::InForce(None))
 }

@@ -8,6 +8,7 @@ mod capabilities;
 mod landlock;
 mod limits;
 mod numbers;
+mod ring;
 mod root;
 mod seccomp;
 mod sys;
@@ -25,6 +26,7 @@ use crate::partial::{ATTACHER_CAPABILITIES, PARENT_CAPABILITIES, RESOLVER_FILES}
 use crate::policy::Kind;
 use crate::step::{Outcome, Result, Run, SandboxError, Step};
 use crate::{Config, held};
+pub use ring::restrict as restrict_ring;
 #[cfg(feature = "fault-injection")]
 pub use seccomp::install_filter;
 
@@ -160,7 +162,7 @@ pub(crate) fn reduce_resolver(
 
 /// The last two steps, when all threads exist.
 pub(crate) fn seal(config: &Config, run: &mut Run) -> std::result::Result<(), SandboxError> {
-    run.step(Step::ProcessLimit, || limits::no_processes(config.features))?;
+    run.step(Step::ProcessLimit, limits::no_processes)?;
     run.step(Step::SystemCalls, || {
         seccomp::install(config.kind, config.features)
     })

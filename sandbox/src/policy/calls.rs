@@ -145,6 +145,12 @@ pub const CALLS: &[Rule] = &[
         WORKERS,
         "the local component, from several buffers",
     ),
+    checked(
+        "pwritev2",
+        WORKERS,
+        &[word(5, "flags", Test::OneOf(&[value("RWF_DSYNC", 2)]))],
+        "the bitmap, to stable storage at once",
+    ),
     rule("fsync", WORKERS, "flush"),
     rule("fdatasync", WORKERS, "flush"),
     checked(
@@ -187,6 +193,17 @@ pub const CALLS: &[Rule] = &[
         condition: Condition::IoUring,
         checks: &[],
         reason: "a ring that was made and restricted before",
+    },
+    Rule {
+        call: "io_uring_register",
+        kinds: WORKERS,
+        condition: Condition::IoUring,
+        checks: &[word(
+            1,
+            "opcode",
+            Test::OneOf(&[value("IORING_REGISTER_FILES_UPDATE", 6)]),
+        )],
+        reason: "connections that come later and go, for that ring",
     },
     // Memory.
     checked(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{CALLS, Check, Condition, DESCRIPTORS, Kind, Object, Test, descriptors_max};
+use super::{CALLS, Check, Condition, DESCRIPTORS, Kind, Object, Test, descriptors_max, ring};
 
 /// Tables of descriptors and system calls, as markdown.
 pub fn markdown() -> String {
@@ -68,6 +68,15 @@ pub fn markdown() -> String {
                 rule.reason,
             ],
         );
+    }
+    text.push_str("\n### The ring of the io_uring driver (Linux)\n\n");
+    text.push_str(
+        "Anything else, and any of these on a file that is not registered with the ring, is refused \
+         by it.\n\n",
+    );
+    text.push_str("| operation or registration | for |\n|---|---|\n");
+    for entry in ring::OPERATIONS.iter().chain(ring::REGISTRATIONS) {
+        row(&mut text, &[&format!("`{}`", entry.name), entry.reason]);
     }
     text
 }

@@ -1,6 +1,6 @@
 //! What each kind of process may hold and do, as data.
 //!
-//! The tables [`CALLS`] and [`DESCRIPTORS`] are the only place where this is said. Made from
+//! The tables [`CALLS`], [`DESCRIPTORS`] and those of [`ring`] are the only place where this is said. Made from
 //! them: the system call filter (Linux), the rights and ioctl limits of Capsicum (FreeBSD), the
 //! descriptor audit, the limit of open files, the documentation ([`markdown()`]) and the tests, which
 //! exercise every rule, violate every check, and try every system call that no rule allows.
@@ -8,6 +8,7 @@
 mod calls;
 mod descriptors;
 mod markdown;
+pub mod ring;
 #[cfg(test)]
 mod tests;
 

@@ -11,7 +11,7 @@ use sandbox::{Config, Held, Mode, Step};
 
 use crate::attacks::ATTACKS;
 use crate::exercises::EXERCISES;
-use crate::{sweep, sys};
+use crate::{ring, sweep, sys};
 
 /// What a process of each kind holds in these tests, by number.
 pub(crate) struct Descriptors {
@@ -110,7 +110,7 @@ pub(crate) fn play(part: &str) {
             sys::catch_abort();
             let mut config = config();
             config.features = Features {
-                io_uring: name == "io_uring_enter",
+                io_uring: name.starts_with("io_uring_"),
             };
             sandbox::enter(config).unwrap();
             say("confined ");
@@ -122,6 +122,7 @@ pub(crate) fn play(part: &str) {
         "allowed values" => sweep::allowed_values(kind()),
         "threads" => threads(),
         "attack from a thread" => attack_from_a_thread(),
+        "ring" => with_ring(&name, &descriptors),
         "second thread" => {
             let barrier = Arc::new(Barrier::new(2));
             let (for_thread, config) = (Arc::clone(&barrier), config());
@@ -147,6 +148,31 @@ pub(crate) fn play(part: &str) {
         }
         other => panic!("no part \"{other}\""),
     }
+}
+
+/// Makes a ring between the halves, as a worker does, and tries what it takes.
+fn with_ring(name: &str, descriptors: &Descriptors) {
+    let mut config = config();
+    config.features = Features { io_uring: true };
+    let prepared = sandbox::prepare(config).unwrap();
+    let Some(mut ring) = ring::make(descriptors) else {
+        return say("absent");
+    };
+    if name == "register without filter" {
+        ring::register_unfiltered(&ring);
+        return say("ok");
+    }
+    let report = prepared.seal().unwrap();
+    assert!(report.is_in_force(Step::SystemCalls) && report.is_in_force(Step::ProcessLimit));
+    match name {
+        "operations" => ring::operations(&mut ring, descriptors),
+        "service" => ring::service(&mut ring, descriptors),
+        _ => {
+            say("confined ");
+            ring::register_buffers(&ring);
+        }
+    }
+    say("ok");
 }
 
 /// Enters as the variables say, and tells the report or the error.

@@ -170,6 +170,13 @@ pub(crate) const EXERCISES: &[(&str, Exercise)] = &[
             &[int(d.file), address(&vector(&mut buffer)), 1, 512],
         ));
     }),
+    ("pwritev2", |d| {
+        let mut buffer = [0; 4];
+        let vector = vector(&mut buffer);
+        // struct iovec, offset low and high, RWF_DSYNC
+        let arguments = [int(d.file), address(&vector), 1, 512, 0, 2];
+        supported_or(call(libc::SYS_pwritev2, &arguments), libc::EOPNOTSUPP);
+    }),
     ("fsync", |d| works(call(libc::SYS_fsync, &[int(d.file)]))),
     ("fdatasync", |d| {
         works(call(libc::SYS_fdatasync, &[int(d.file)]));
@@ -201,6 +208,17 @@ pub(crate) const EXERCISES: &[(&str, Exercise)] = &[
         // There is no ring, and yet an answer.
         assert_eq!(
             call(libc::SYS_io_uring_enter, &[u64::MAX]),
+            Err(libc::EBADF)
+        );
+    }),
+    ("io_uring_register", |_| {
+        // As above.
+        let files = [-1_i32];
+        assert_eq!(
+            call(
+                libc::SYS_io_uring_register,
+                &[1 << 20, 6, address(&files), 1]
+            ),
             Err(libc::EBADF)
         );
     }),

@@ -17,7 +17,7 @@ use crate::attacks::{ATTACKS, Second};
 use crate::child;
 use crate::exercises::EXERCISES;
 
-pub(crate) const TESTS: [(&str, fn()); 17] = [
+pub(crate) const TESTS: [(&str, fn()); 19] = [
     (
         "a_step_that_fails_is_an_error",
         a_step_that_fails_is_an_error,
@@ -54,6 +54,14 @@ pub(crate) const TESTS: [(&str, fn()); 17] = [
         threads_made_between_the_halves_work,
     ),
     ("filter_binds_every_thread", filter_binds_every_thread),
+    (
+        "a_ring_takes_what_the_policy_names_and_no_more",
+        a_ring_takes_what_the_policy_names_and_no_more,
+    ),
+    (
+        "a_ring_takes_no_registration_but_of_files",
+        a_ring_takes_no_registration_but_of_files,
+    ),
     ("panic_is_reported", panic_is_reported),
     ("abort_is_an_abort", abort_is_an_abort),
 ];
@@ -444,6 +452,32 @@ fn threads_made_between_the_halves_work() {
 fn filter_binds_every_thread() {
     let confined = start("attack from a thread", Kind::Secondary, &[]);
     assert_killed(confined.finish(), "getppid from a thread");
+}
+
+fn a_ring_takes_what_the_policy_names_and_no_more() {
+    for kind in [Kind::Primary, Kind::Secondary] {
+        for name in ["operations", "service"] {
+            let text = run("ring", kind, &[("NAME", name)]);
+            match text.as_str() {
+                "absent" => println!("no io_uring here: not tried"),
+                text => assert_eq!(text, "ok", "{name} as {}", kind.as_str()),
+            }
+        }
+    }
+}
+
+fn a_ring_takes_no_registration_but_of_files() {
+    let without = run(
+        "ring",
+        Kind::Primary,
+        &[("NAME", "register without filter")],
+    );
+    if without == "absent" {
+        return println!("no io_uring here: not tried");
+    }
+    assert_eq!(without, "ok");
+    let confined = start("ring", Kind::Primary, &[("NAME", "register")]);
+    assert_killed(confined.finish(), "a registration of buffers");
 }
 
 fn panic_is_reported() {

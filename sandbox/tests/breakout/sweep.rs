@@ -38,11 +38,11 @@ names! {
     exit_group SYS_exit_group; fallocate SYS_fallocate; fcntl SYS_fcntl;
     fdatasync SYS_fdatasync; fsync SYS_fsync; futex SYS_futex; getpid SYS_getpid;
     getrandom SYS_getrandom; getsockopt SYS_getsockopt; gettid SYS_gettid;
-    io_uring_enter SYS_io_uring_enter; ioctl SYS_ioctl; madvise SYS_madvise;
+    io_uring_enter SYS_io_uring_enter; io_uring_register SYS_io_uring_register; ioctl SYS_ioctl; madvise SYS_madvise;
     membarrier SYS_membarrier; mmap SYS_mmap; mprotect SYS_mprotect; mremap SYS_mremap;
     munmap SYS_munmap; nanosleep SYS_nanosleep; ppoll SYS_ppoll; prctl SYS_prctl;
     pread64 SYS_pread64; preadv SYS_preadv; preadv2 SYS_preadv2;
-    pwrite64 SYS_pwrite64; pwritev SYS_pwritev;
+    pwrite64 SYS_pwrite64; pwritev SYS_pwritev; pwritev2 SYS_pwritev2;
     read SYS_read; readv SYS_readv; recvfrom SYS_recvfrom; recvmsg SYS_recvmsg;
     restart_syscall SYS_restart_syscall; rseq SYS_rseq; rt_sigaction SYS_rt_sigaction;
     rt_sigprocmask SYS_rt_sigprocmask; rt_sigreturn SYS_rt_sigreturn;

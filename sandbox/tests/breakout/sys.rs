@@ -51,3 +51,25 @@ pub(crate) fn catch_abort() {
     // SAFETY: the handler does nothing.
     unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGABRT, handler) }.unwrap();
 }
+
+/// Submits one entry to a ring, waits for its completion, and gives its result: a negative error
+/// number, or what the operation returns.
+pub(crate) fn submit(ring: &mut io_uring::IoUring, entry: &io_uring::squeue::Entry) -> i32 {
+    // SAFETY: that depends on the entry; the tests pass pointers to memory that is alive until
+    // the completion, or null, or expect the ring to refuse before it looks at them.
+    unsafe { ring.submission().push(entry) }.unwrap();
+    ring.submit_and_wait(1).unwrap();
+    let done = ring.completion().next();
+    done.unwrap().result()
+}
+
+/// An entry of which the kernel gets to see all, flags and number included.
+pub(crate) fn entry(operation: u8, flags: u8, file: i32) -> io_uring::squeue::Entry {
+    let mut bytes = [0_u8; 64];
+    bytes[0] = operation;
+    bytes[1] = flags;
+    bytes[4..8].copy_from_slice(&file.to_ne_bytes());
+    // SAFETY: the entry is the kernel's `struct io_uring_sqe`, 64 bytes without any of Rust's
+    // rules.
+    unsafe { std::mem::transmute::<[u8; 64], io_uring::squeue::Entry>(bytes) }
+}

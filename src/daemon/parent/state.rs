@@ -153,6 +153,7 @@ fn extend(resource: &mut report::Resource, worker: &Worker, answers: bool, now: 
             shown.confinement.clone_from(&confinement.in_force);
             shown.confinement_missing.clone_from(&confinement.missing);
             shown.device.clone_from(&ready.device);
+            shown.driver = Some(ready.driver.as_str().to_owned());
         }
     }
 }

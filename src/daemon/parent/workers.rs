@@ -190,6 +190,7 @@ impl Parent {
             debug,
             user: account.user,
             confine: account.confine,
+            driver: self.config.driver,
             hello,
         };
         match Worker::start(&self.program, number, kind, start, connections, now) {

@@ -15,7 +15,7 @@ use crate::device::ggate::{
 };
 use crate::disk::layout::Metadata;
 use crate::io::pool::Pool;
-use crate::io::threads::Threads;
+use crate::io::proactor::Proactor;
 use crate::ipc::{Level, Start};
 use crate::terms::system_reason;
 
@@ -110,7 +110,7 @@ impl Device {
 
     pub(super) fn serve(
         self,
-        io: &mut Threads,
+        io: &mut dyn Proactor,
         pool: &Pool,
         requests: u32,
     ) -> Result<Box<dyn FrontEnd>, Failure> {

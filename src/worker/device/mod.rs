@@ -14,7 +14,7 @@ use super::parent::Parent;
 use crate::device::FrontEnd;
 use crate::disk::layout::Metadata;
 use crate::io::pool::Pool;
-use crate::io::threads::Threads;
+use crate::io::proactor::Proactor;
 use crate::ipc::{Level, Start};
 
 /// A device that is open, and not served yet.
@@ -88,7 +88,7 @@ impl Device {
     /// The system refuses.
     pub(super) fn serve(
         self,
-        io: &mut Threads,
+        io: &mut dyn Proactor,
         pool: &Pool,
         start: &Start,
         datasize: u64,

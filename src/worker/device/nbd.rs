@@ -14,7 +14,7 @@ use super::super::{confine, driver, tokens};
 use crate::device::FrontEnd;
 use crate::device::nbd::{Export, NbdServer, ServerLimits};
 use crate::io::pool::Pool;
-use crate::io::threads::Threads;
+use crate::io::proactor::Proactor;
 use crate::ipc::Start;
 use crate::terms::system_reason;
 
@@ -66,7 +66,7 @@ impl Device {
 
     pub(super) fn serve(
         self,
-        io: &mut Threads,
+        io: &mut dyn Proactor,
         pool: &Pool,
         start: &Start,
         datasize: u64,

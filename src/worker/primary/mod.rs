@@ -32,7 +32,6 @@ use crate::engine::event::{
 use crate::engine::primary::{Primary, PrimaryConfig};
 use crate::io::pool::Pool;
 use crate::io::proactor::{Completion, Done, Proactor, Slot, SocketIo};
-use crate::io::threads::Threads;
 use crate::ipc::{FromWorker, Level, Ready, Settings, Start, ToWorker};
 use crate::latency::{Meter, Op, Stage};
 use crate::terms::{REQUEST_BYTES_MAX, system_reason};
@@ -69,7 +68,7 @@ struct Worker<'p> {
     channel: Slot,
     clock: Clock,
     now: Time,
-    io: Threads,
+    io: Box<dyn Proactor>,
     pool: Pool,
     engine: Primary,
     /// Reused.
@@ -148,12 +147,19 @@ impl<'p> Worker<'p> {
             (parent.as_fd(), confine::CHANNEL),
             device.held(),
         ];
-        let confinement = confine::prepare(start, role, &held)?;
+        let mut confinement = confine::prepare(start, role, &held)?;
         let pool = driver::pool()?;
-        let mut io = driver::start(&pool)?;
-        let front = device.serve(&mut io, &pool, start, metadata.datasize, REQUESTS_MAX)?;
+        let driver = driver::start(&pool, start.driver)?;
+        confinement.drives(driver.is);
+        let mut io = driver.io;
+        let front = device.serve(&mut *io, &pool, start, metadata.datasize, REQUESTS_MAX)?;
         let confinement = confinement.seal()?;
         parent.log(Level::Info, "Privileges successfully dropped.");
+        let instead = driver.instead.map_or_else(String::new, |reason| {
+            format!(" instead of uring ({reason})")
+        });
+        let text = format!("Driver {}{instead}.", driver.is.as_str());
+        parent.log(Level::Debug(1), text);
 
         let clock = Clock::new();
         let now = clock.now();
@@ -163,8 +169,9 @@ impl<'p> Worker<'p> {
             extentsize: metadata.extentsize,
             keepdirty: metadata.keepdirty,
             device: Some(path),
+            driver: driver.is,
         };
-        let local = Local::attach(&mut io, provider, &metadata, tokens::DISK)?;
+        let local = Local::attach(&mut *io, provider, &metadata, tokens::DISK)?;
         let channel = parent
             .descriptor()
             .and_then(|channel| io.attach_socket(channel))
@@ -284,9 +291,9 @@ impl<'p> Worker<'p> {
     /// Starts what has gathered in this round.
     fn flush(&mut self) {
         if self.peer.connector.may_serve() || self.end != End::Serving {
-            self.front.flush(&mut self.io);
+            self.front.flush(&mut *self.io);
         }
-        self.peer.flush(&mut self.io);
+        self.peer.flush(&mut *self.io);
         self.parent.forward();
         self.parent.flush();
     }
@@ -298,7 +305,7 @@ impl<'p> Worker<'p> {
 
     fn dispatch(&mut self, completion: Completion) {
         match tokens::owner(completion.token) {
-            tokens::DEVICE => self.front.done(&mut self.io, completion),
+            tokens::DEVICE => self.front.done(&mut *self.io, completion),
             tokens::DISK => {
                 if let Done::Disk { result, bytes } = completion.done {
                     let op = self.local.done(completion.token, bytes);
@@ -382,7 +389,7 @@ impl<'p> Worker<'p> {
                 if let Some((kind, bytes)) = component::measured(what) {
                     self.meter.begin(Stage::Local, op.0, kind, bytes);
                 }
-                self.local.submit(&mut self.io, &self.engine, op, what);
+                self.local.submit(&mut *self.io, &self.engine, op, what);
             }
             PrimaryAction::SendHello(hello) => self.send_hello(hello),
             PrimaryAction::Send {
@@ -396,7 +403,7 @@ impl<'p> Worker<'p> {
                 self.front.complete(id, result, buf);
             }
             PrimaryAction::Release(buf) => self.pool.release(buf),
-            PrimaryAction::Disconnect(_) => self.peer.close(&mut self.io),
+            PrimaryAction::Disconnect(_) => self.peer.close(&mut *self.io),
             PrimaryAction::Notice(Notice::Connected) => {
                 self.peer.connector.up(self.now);
                 let status = self.engine.status();
@@ -523,7 +530,7 @@ impl<'p> Worker<'p> {
             return;
         }
         self.end = End::Stopping { until, status };
-        self.front.stop(&mut self.io);
+        self.front.stop(&mut *self.io);
         self.feed(PrimaryEvent::Stop);
     }
 
@@ -535,7 +542,7 @@ impl<'p> Worker<'p> {
                 (until.is_some_and(|until| self.now >= until)).then_some(status)
             }
             End::Stopped { until, status } => {
-                self.front.flush(&mut self.io);
+                self.front.flush(&mut *self.io);
                 (self.front.is_stopped() || self.now >= until).then_some(status)
             }
         }

@@ -132,7 +132,7 @@ impl Worker<'_> {
                 cause,
                 wait_ms,
             } => {
-                self.peer.close(&mut self.io);
+                self.peer.close(&mut *self.io);
                 self.report.not_connected(self.parent, reason, cause);
                 match wait_ms {
                     Some(0) => self.parent.log(
@@ -165,7 +165,7 @@ impl Worker<'_> {
         } else {
             Limits::PEER
         };
-        let mut stream = match Stream::new(&mut self.io, &self.pool, socket, token, limits) {
+        let mut stream = match Stream::new(&mut *self.io, &self.pool, socket, token, limits) {
             Ok(stream) => stream,
             Err(error) => {
                 let reason = crate::terms::system_reason(&error);
@@ -214,7 +214,7 @@ impl Worker<'_> {
     }
 
     fn lose_for(&mut self, reason: LostReason, words: String, kind: Kind, cause: Cause) {
-        self.peer.close(&mut self.io);
+        self.peer.close(&mut *self.io);
         if !self.peer.connector.is_linked() {
             let step = self.peer.connector.failed(self.now, kind, cause, words);
             return self.follow(step);
@@ -229,7 +229,7 @@ impl Worker<'_> {
 
     /// The engine says that the connection is gone.
     pub(super) fn disconnected(&mut self, reason: LostReason) {
-        self.peer.close(&mut self.io);
+        self.peer.close(&mut *self.io);
         let (words, kind, cause) = self.peer.words.take().unwrap_or_else(|| {
             let kind = if reasons::is_lasting(reason) {
                 Kind::Lasting

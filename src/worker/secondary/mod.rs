@@ -25,7 +25,6 @@ use crate::engine::event::{
 use crate::engine::secondary::{Secondary, SecondaryConfig};
 use crate::io::pool::{Piece, Pool};
 use crate::io::proactor::{Completion, Done, Proactor, Slot, SocketIo};
-use crate::io::threads::Threads;
 use crate::ipc::{Event, FromWorker, Level, PeerHello, Ready, Settings, Start, Status, ToWorker};
 use crate::latency::{Meter, Stage};
 use crate::terms::{PEER_REQUEST_BYTES, REQUEST_BYTES_MAX, Role, system_reason};
@@ -50,7 +49,7 @@ struct Worker<'p> {
     channel: Slot,
     clock: Clock,
     now: Time,
-    io: Threads,
+    io: Box<dyn Proactor>,
     pool: Pool,
     engine: Secondary,
     /// Reused.
@@ -124,11 +123,18 @@ impl<'p> Worker<'p> {
             (a.as_fd(), confine::PEER),
             (b.as_fd(), confine::PEER),
         ];
-        let confinement = confine::prepare(start, Role::Secondary, &held)?;
+        let mut confinement = confine::prepare(start, Role::Secondary, &held)?;
         let pool = driver::pool()?;
-        let mut io = driver::start(&pool)?;
+        let driver = driver::start(&pool, start.driver)?;
+        confinement.drives(driver.is);
+        let mut io = driver.io;
         let confinement = confinement.seal()?;
         parent.log(Level::Info, "Privileges successfully dropped.");
+        let instead = driver.instead.map_or_else(String::new, |reason| {
+            format!(" instead of uring ({reason})")
+        });
+        let text = format!("Driver {}{instead}.", driver.is.as_str());
+        parent.log(Level::Debug(1), text);
 
         let clock = Clock::new();
         let now = clock.now();
@@ -138,15 +144,16 @@ impl<'p> Worker<'p> {
             extentsize: metadata.extentsize,
             keepdirty: metadata.keepdirty,
             device: None,
+            driver: driver.is,
         };
-        let local = Local::attach(&mut io, provider, &metadata, tokens::DISK)?;
+        let local = Local::attach(&mut *io, provider, &metadata, tokens::DISK)?;
         let channel = parent
             .descriptor()
             .and_then(|channel| io.attach_socket(channel))
             .map_err(|error| driver::failed(&error))?;
         let mut stream = |fd, connection| {
             let token = tokens::peer(0, connection);
-            Stream::new(&mut io, &pool, fd, token, Limits::PEER)
+            Stream::new(&mut *io, &pool, fd, token, Limits::PEER)
                 .map_err(|error| driver::failed(&error))
         };
         let (a, b) = (stream(a, 0)?, stream(b, 1)?);
@@ -252,7 +259,7 @@ impl<'p> Worker<'p> {
 
     fn flush(&mut self) {
         for stream in [&mut self.a, &mut self.b].into_iter().flatten() {
-            stream.flush(&mut self.io);
+            stream.flush(&mut *self.io);
         }
         self.parent.forward();
         self.parent.flush();
@@ -301,7 +308,7 @@ impl<'p> Worker<'p> {
                 if let Some((kind, bytes)) = component::measured(what) {
                     self.meter.begin(Stage::Local, op.0, kind, bytes);
                 }
-                self.local.submit(&mut self.io, &self.engine, op, what);
+                self.local.submit(&mut *self.io, &self.engine, op, what);
             }
             SecondaryAction::Hello(hello) => self.accept(hello),
             SecondaryAction::Refuse(reason) => self.refuse(reason),
@@ -429,7 +436,7 @@ impl<'p> Worker<'p> {
     /// The connection is given up by this side of the engine.
     fn lose(&mut self, reason: LostReason, words: String) {
         for stream in [self.a.take(), self.b.take()].into_iter().flatten() {
-            stream.close(&mut self.io);
+            stream.close(&mut *self.io);
         }
         if let Some(buf) = self.pending.take().and_then(|pending| pending.buf) {
             self.pool.release(buf);
