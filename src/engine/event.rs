@@ -133,6 +133,9 @@ pub enum DiskOp {
         offset: u64,
         /// How many bytes, a multiple of the sector size.
         length: u32,
+        /// Done only when on stable storage. A driver that flushes everything for that is right,
+        /// one that need not is fast: the data that wait to be written are much more.
+        durable: bool,
     },
     /// Write the engine's metadata block (`metadata`).
     MetaWrite,

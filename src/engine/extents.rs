@@ -37,6 +37,8 @@ pub struct Extents {
     next_commit: u64,
     /// Sectors of the commit under way.
     committing: Vec<u32>,
+    /// Extents that became dirty since [`Extents::take_dirty_again`].
+    dirty_again: usize,
     active: Active,
 }
 
@@ -106,6 +108,7 @@ impl Extents {
             urgent: false,
             next_commit: 1,
             committing: Vec::new(),
+            dirty_again: 0,
             active: Active::new(usize::try_from(keepdirty).unwrap_or(usize::MAX)),
         };
         for word in 0..words {
@@ -273,18 +276,26 @@ impl Extents {
     }
 
     /// The flush is over. If it succeeded on both disks, the extents that were not written since
-    /// are clean, and their bits are cleared on disk by the next commit.
-    pub fn end_clean(&mut self, flushed: bool) {
+    /// are clean, and their bits are cleared on disk by the next commit. Returns how many became so.
+    pub fn end_clean(&mut self, flushed: bool) -> usize {
         if !flushed {
             self.active.abort_clean();
-            return;
+            return 0;
         }
+        let mut cleaned = 0;
         while let Some(extent) = self.active.pop_clean() {
             if !get(&self.sync, extent) && put(&mut self.dirty, extent, false) {
                 self.dirty_count -= 1;
+                cleaned += 1;
                 self.note_change(extent);
             }
         }
+        cleaned
+    }
+
+    /// How many extents became dirty since this was asked last.
+    pub fn take_dirty_again(&mut self) -> usize {
+        std::mem::take(&mut self.dirty_again)
     }
 
     /// Whether a write waits for a commit that has not begun.
@@ -378,6 +389,7 @@ impl Extents {
     fn set_dirty(&mut self, extent: u64) {
         if put(&mut self.dirty, extent, true) {
             self.dirty_count += 1;
+            self.dirty_again += 1;
             self.note_change(extent);
         }
         if !get(&self.durable, extent) && !self.is_in_commit(extent) {

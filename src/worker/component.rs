@@ -276,14 +276,18 @@ impl Local {
                 length,
             },
             DiskOp::Flush => DiskIo::Flush,
-            DiskOp::MapWrite { offset, length } => {
+            DiskOp::MapWrite {
+                offset,
+                length,
+                durable,
+            } => {
                 let mut bytes = self.spare.pop().unwrap_or_default();
                 bytes.clear();
                 bytes.extend_from_slice(records.map_bytes(offset, length));
                 DiskIo::WriteBytes {
                     offset: METADATA_BYTES + offset,
                     bytes,
-                    durable: false,
+                    durable,
                 }
             }
             DiskOp::MetaWrite => {

@@ -272,7 +272,8 @@ impl Disk {
             }
             DiskOp::MapWrite { .. } | DiskOp::MetaWrite => {
                 let piece = payload.expect("the driver takes these bytes from the engine");
-                self.store(piece, false, None)
+                let durable = matches!(what, DiskOp::MapWrite { durable: true, .. });
+                self.store(piece, durable, None)
             }
         };
         if let Kind::Store { piece, delete, .. } = &kind {
@@ -439,22 +440,23 @@ impl Disk {
 
     /// What is cached of the sectors of a write that went through cannot be written back any more.
     fn supersede(&mut self, new: &Piece) {
-        let Piece::Data { first, cells } = new else {
-            return;
-        };
         for cached in &mut self.cache {
-            if let Piece::Data {
-                first: old,
-                cells: olds,
-            } = cached
-            {
-                for (sector, cell) in (*old..).zip(olds) {
-                    if let Some(at) = sector.checked_sub(*first)
-                        && let Some(&newer) = cells.get(index(at))
-                    {
-                        *cell = newer;
-                    }
-                }
+            match (new, cached) {
+                (
+                    Piece::Data { first, cells },
+                    Piece::Data {
+                        first: old,
+                        cells: olds,
+                    },
+                ) => replace(index(*first), cells, index(*old), olds),
+                (
+                    Piece::Map { offset, bytes },
+                    Piece::Map {
+                        offset: old,
+                        bytes: olds,
+                    },
+                ) => replace(*offset, bytes, *old, olds),
+                _ => {}
             }
         }
     }
@@ -603,6 +605,15 @@ impl Image {
                 bytes: self.map[*offset..offset + bytes.len()].to_vec(),
             },
             Piece::Meta(_) => Piece::Meta(Box::new(self.meta.clone())),
+        }
+    }
+}
+
+/// Replaces what of `old`, which begins at `old_at`, lies within `new`, which begins at `new_at`.
+fn replace<T: Copy>(new_at: usize, new: &[T], old_at: usize, old: &mut [T]) {
+    for (place, old) in (old_at..).zip(old) {
+        if let Some(&newer) = place.checked_sub(new_at).and_then(|at| new.get(at)) {
+            *old = newer;
         }
     }
 }

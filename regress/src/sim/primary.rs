@@ -287,7 +287,7 @@ impl World {
                     }
                 }
             }
-            DiskOp::MapWrite { offset, length } => {
+            DiskOp::MapWrite { offset, length, .. } => {
                 let bytes = match &this.worker {
                     Worker::Primary(worker) => worker.engine.map_bytes(offset, length),
                     Worker::Secondary(worker) => worker.engine.map_bytes(offset, length),
@@ -505,7 +505,7 @@ fn out_of_bounds(node: &Node, what: DiskOp) -> Option<String> {
         | DiskOp::Write { offset, length, .. }
         | DiskOp::Zero { offset, length, .. } => (offset, u64::from(length), meta.datasize),
         DiskOp::Delete { offset, length } => (offset, length, meta.datasize),
-        DiskOp::MapWrite { offset, length } => (offset, u64::from(length), meta.mapsize()),
+        DiskOp::MapWrite { offset, length, .. } => (offset, u64::from(length), meta.mapsize()),
         DiskOp::Flush | DiskOp::MetaWrite => return None,
     };
     let fits = offset.checked_add(length).is_some_and(|last| last <= end);

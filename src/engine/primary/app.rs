@@ -93,6 +93,7 @@ impl Primary {
         let app = self.requests.at(slot).app;
         if self.local.is_attached() {
             self.requests.at(slot).in_extents = true;
+            self.written = self.now;
             let wait = self.extents.write_start(app.offset, u64::from(app.length));
             if let Some(commit) = wait
                 && !self.broken.is(Mutant::NoWriteAhead)

@@ -2,7 +2,7 @@
 //! metadata, flushes that make extents clean, giving the local disk up, the orderly end.
 
 use super::request::{Errand, Half, Purpose};
-use super::{CLEAN_INTERVAL_MS, Mutant, Out, Primary};
+use super::{CLEAN_INTERVAL_MAX_MS, CLEAN_INTERVAL_MS, Mutant, Out, Primary};
 use crate::disk::layout::Metadata;
 use crate::engine::event::{DiskOp, FailedOp, LostReason, Notice, PrimaryAction, Time};
 use crate::engine::extents::MapRun;
@@ -19,6 +19,8 @@ pub(super) struct Commit {
     pub(super) done: u64,
     /// Pieces that are not written yet.
     outstanding: usize,
+    /// They are on stable storage when they are done.
+    durable: bool,
     failed: Option<Errno>,
     runs: Vec<MapRun>,
     /// Requests that wait for the one under way.
@@ -64,6 +66,13 @@ pub(super) struct Clean {
     remote: Half,
     /// When the next may begin.
     pub(super) next: Time,
+    /// The next may begin then if nothing is written any more.
+    earliest: Time,
+    /// Pause until `next`, which grows while flushing is in vain.
+    interval_ms: u64,
+    /// Extents that the last one began with, and made clean.
+    begun: usize,
+    cleaned: usize,
     generation: u32,
     /// It covers every block of the synchronisation.
     for_sync: bool,
@@ -75,6 +84,10 @@ impl Clean {
             local: Half::Idle,
             remote: Half::Idle,
             next: now,
+            earliest: now,
+            interval_ms: CLEAN_INTERVAL_MS,
+            begun: 0,
+            cleaned: 0,
             generation: 0,
             for_sync: false,
         }
@@ -82,6 +95,14 @@ impl Clean {
 
     pub(super) fn is_running(&self) -> bool {
         self.local != Half::Idle
+    }
+
+    /// When extents that cool are to be flushed for. A disk that rests is flushed soon; one whose
+    /// extents are written again as soon as they are clean is left in peace: each flush is paid
+    /// for by writing everything back, and each extent's next write by writing the bitmap.
+    pub(super) fn due(&self, written: Time) -> Time {
+        let rested = written.plus(CLEAN_INTERVAL_MS).max(self.earliest);
+        self.next.min(rested)
     }
 }
 
@@ -132,10 +153,15 @@ impl Primary {
         self.commit.number = Some(number);
         self.commit.failed = None;
         self.commit.outstanding = self.commit.runs.len();
+        self.commit.durable = self.parameters.metaflush;
         std::mem::swap(&mut self.commit.waiting, &mut self.commit.next);
         self.statistics.map_updates += 1;
         for &(offset, length) in &self.commit.runs {
-            let what = DiskOp::MapWrite { offset, length };
+            let what = DiskOp::MapWrite {
+                offset,
+                length,
+                durable: self.commit.durable,
+            };
             out.push(PrimaryAction::Disk {
                 op: Purpose::Map.op(),
                 what,
@@ -151,20 +177,7 @@ impl Primary {
         if self.commit.outstanding > 0 {
             return;
         }
-        match self.commit.failed {
-            Some(error) => self.map_flushed(Err(error), out),
-            None if self.parameters.metaflush => {
-                let op = Purpose::MapFlush.op();
-                out.push(PrimaryAction::Disk {
-                    op,
-                    what: DiskOp::Flush,
-                });
-            }
-            None => self.map_flushed(Ok(()), out),
-        }
-    }
-
-    pub(super) fn map_flushed(&mut self, result: Result<(), Errno>, out: &mut Out) {
+        let result = self.commit.failed.map_or(Ok(()), Err);
         self.extents.end_commit(result.is_ok());
         if let Some(number) = self.commit.number.take()
             && result.is_ok()
@@ -339,13 +352,22 @@ impl Primary {
             return;
         }
         let for_sync = self.copier.state == Sync::Flushing;
-        if for_sync || (self.extents.cooling() > 0 && self.now >= self.clean.next) {
+        let due = self.extents.cooling() > 0 && self.now >= self.clean.due(self.written);
+        if for_sync || due {
             self.start_clean(true, for_sync, out);
         }
     }
 
     /// Flushes the local disk and, with it, the peer's.
     fn start_clean(&mut self, with_peer: bool, for_sync: bool, out: &mut Out) {
+        let dirty_again = self.extents.take_dirty_again();
+        let worth = self.clean.cleaned.saturating_sub(dirty_again);
+        self.clean.interval_ms = if worth.saturating_mul(2) >= self.clean.begun {
+            CLEAN_INTERVAL_MS
+        } else {
+            (self.clean.interval_ms * 2).min(CLEAN_INTERVAL_MAX_MS)
+        };
+        self.clean.begun = self.extents.cooling();
         self.extents.begin_clean();
         self.clean.generation = self.clean.generation.wrapping_add(1).max(1);
         self.clean.for_sync = for_sync;
@@ -430,11 +452,12 @@ impl Primary {
             return;
         }
         let flushed = self.clean.local == Half::Done && self.clean.remote == Half::Done;
-        self.extents.end_clean(flushed && self.local.is_attached());
+        self.clean.cleaned = self.extents.end_clean(flushed && self.local.is_attached());
         self.commit.wanted |= flushed && self.extents.is_changed();
         self.clean.local = Half::Idle;
         self.clean.remote = Half::Idle;
-        self.clean.next = self.now.plus(CLEAN_INTERVAL_MS);
+        self.clean.next = self.now.plus(self.clean.interval_ms);
+        self.clean.earliest = self.now.plus(CLEAN_INTERVAL_MS);
         if std::mem::take(&mut self.clean.for_sync) && flushed {
             self.sync_flushed(out);
         }

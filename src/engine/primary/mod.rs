@@ -66,6 +66,10 @@ pub const KEEPALIVE_MS: u64 = 10_000;
 /// Pause between two flushes that make extents clean, in milliseconds.
 pub const CLEAN_INTERVAL_MS: u64 = 5_000;
 
+/// The same at most, where most extents that it makes clean are written again before the next, in
+/// milliseconds. What was written in that time has to be synchronised after a crash.
+pub const CLEAN_INTERVAL_MAX_MS: u64 = 80_000;
+
 /// What a primary starts with.
 #[derive(Clone, Debug)]
 pub struct PrimaryConfig {
@@ -179,6 +183,8 @@ pub struct Primary {
     copier: Copier,
     stop: Stop,
     statistics: Statistics,
+    /// When the application wrote last.
+    written: Time,
 }
 
 type Out = Vec<PrimaryAction>;
@@ -242,6 +248,7 @@ impl Primary {
             copier: Copier::new(config.sync_bufs, now),
             stop: Stop::Running,
             statistics: Statistics::default(),
+            written: now,
         }
     }
 
@@ -349,7 +356,7 @@ impl Primary {
                 // again and again.
                 let attached = self.local.is_attached();
                 if self.extents.cooling() > 0 && !self.clean.is_running() && attached {
-                    consider(self.clean.next);
+                    consider(self.clean.due(self.written));
                 }
                 let due = self.copier.due(self.parameters.sync_rate);
                 if let (Some(time), true) = (due, attached && self.is_running()) {
@@ -401,8 +408,7 @@ impl Primary {
         match Purpose::of(op) {
             Some(Purpose::Request(slot)) => self.request_local_done(slot, result, out),
             Some(Purpose::Block(slot)) => self.block_local_done(slot, result, out),
-            Some(Purpose::Map) => self.map_written(result, out),
-            Some(Purpose::MapFlush) => self.map_flushed(flushed(result), out),
+            Some(Purpose::Map) => self.map_written(flushed(result), out),
             Some(Purpose::Meta) => self.meta_written(result, out),
             Some(Purpose::MetaFlush) => self.meta_flushed(flushed(result), out),
             Some(Purpose::Clean) => self.clean_local_done(flushed(result), out),

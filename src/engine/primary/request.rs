@@ -232,8 +232,6 @@ pub(super) enum Purpose {
     Block(u32),
     /// A run of the bitmap.
     Map,
-    /// The flush after a bitmap's runs.
-    MapFlush,
     /// The metadata block.
     Meta,
     /// The flush after it.
@@ -248,10 +246,9 @@ impl Purpose {
             Purpose::Request(slot) => (0, slot),
             Purpose::Block(slot) => (1, slot),
             Purpose::Map => (2, 0),
-            Purpose::MapFlush => (3, 0),
-            Purpose::Meta => (4, 0),
-            Purpose::MetaFlush => (5, 0),
-            Purpose::Clean => (6, 0),
+            Purpose::Meta => (3, 0),
+            Purpose::MetaFlush => (4, 0),
+            Purpose::Clean => (5, 0),
         };
         OpId(kind << 32 | u64::from(slot))
     }
@@ -262,10 +259,9 @@ impl Purpose {
             0 => Some(Purpose::Request(slot)),
             1 => Some(Purpose::Block(slot)),
             2 => Some(Purpose::Map),
-            3 => Some(Purpose::MapFlush),
-            4 => Some(Purpose::Meta),
-            5 => Some(Purpose::MetaFlush),
-            6 => Some(Purpose::Clean),
+            3 => Some(Purpose::Meta),
+            4 => Some(Purpose::MetaFlush),
+            5 => Some(Purpose::Clean),
             _ => None,
         }
     }

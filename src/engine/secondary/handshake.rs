@@ -168,7 +168,11 @@ impl Secondary {
             }
         }
         for &(offset, length) in &runs {
-            let what = DiskOp::MapWrite { offset, length };
+            let what = DiskOp::MapWrite {
+                offset,
+                length,
+                durable: false,
+            };
             out.push(SecondaryAction::Disk {
                 op: OpId(OP_MAP),
                 what,
