@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::address::{Address, AddressError};
 use super::model::{FENCE_TIMEOUT_MAX_S, SandboxMode};
-use crate::terms::{Checksum, Compression, DriverChoice, RESOURCE_NAME_MAX_BYTES, Replication, SyncRate};
+use crate::terms::{
+    Checksum, Compression, DriverChoice, RESOURCE_NAME_MAX_BYTES, Replication, SyncRate,
+};
 
 /// Bytes of the file.
 pub(super) type Span = Range<usize>;

@@ -43,6 +43,14 @@ pub(super) struct Driver {
 /// # Errors
 /// The system refuses the one that was chosen.
 pub(super) fn start(pool: &Pool, choice: DriverChoice) -> Result<Driver, Failure> {
+    start_with(pool, choice, uring)
+}
+
+fn start_with(
+    pool: &Pool,
+    choice: DriverChoice,
+    uring: impl FnOnce(&Pool) -> Result<Box<dyn Proactor>, String>,
+) -> Result<Driver, Failure> {
     let instead = match choice {
         DriverChoice::Threads => None,
         DriverChoice::Auto | DriverChoice::Uring => match uring(pool) {
@@ -75,8 +83,7 @@ pub(super) fn start(pool: &Pool, choice: DriverChoice) -> Result<Driver, Failure
 fn uring(pool: &Pool) -> Result<Box<dyn Proactor>, String> {
     use crate::io::uring::Uring;
 
-    let restrict = |ring: &std::os::fd::RawFd| sandbox::restrict_ring(ring);
-    match Uring::new(pool, DISK_THREADS, &|ring| restrict(&ring)) {
+    match Uring::new(pool, DISK_THREADS, &|ring| sandbox::restrict_ring(&ring)) {
         Ok(io) => Ok(Box::new(io)),
         Err(error) => Err(system_reason(&error)),
     }
@@ -85,4 +92,38 @@ fn uring(pool: &Pool) -> Result<Box<dyn Proactor>, String> {
 #[cfg(not(target_os = "linux"))]
 fn uring(_pool: &Pool) -> Result<Box<dyn Proactor>, String> {
     Err("this system has no io_uring".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forbidden(_: &Pool) -> Result<Box<dyn Proactor>, String> {
+        Err("Operation not permitted".to_owned())
+    }
+
+    #[test]
+    fn where_io_uring_is_forbidden_threads_take_over_unless_it_is_demanded() {
+        let pool = pool().unwrap();
+        let driver = start_with(&pool, DriverChoice::Auto, forbidden).unwrap();
+        assert_eq!(driver.is, DriverChoice::Threads);
+        assert_eq!(driver.instead.as_deref(), Some("Operation not permitted"));
+        let refused = start_with(&pool, DriverChoice::Uring, forbidden)
+            .err()
+            .unwrap();
+        assert_eq!(
+            (refused.reason.as_str(), refused.status),
+            (
+                "Unable to start the driver uring: Operation not permitted.",
+                OSERR
+            )
+        );
+    }
+
+    #[test]
+    fn who_wants_threads_gets_no_ring() {
+        let pool = pool().unwrap();
+        let driver = start_with(&pool, DriverChoice::Threads, |_| unreachable!()).unwrap();
+        assert_eq!((driver.is, driver.instead), (DriverChoice::Threads, None));
+    }
 }

@@ -80,6 +80,8 @@ impl Process {
                 socket_kind(status.ino())
             } else if link == "anon_inode:[eventfd]" {
                 Object::EventFd
+            } else if link == "anon_inode:[io_uring]" {
+                Object::IoUring
             } else if kind.is_char_device() {
                 Object::CharDevice
             } else if kind.is_block_device() {

@@ -1,7 +1,7 @@
 //! A primary without a peer, and what keeps a worker from starting.
 
 use hast::ipc::{Level, Task, ToWorker};
-use hast::terms::Role;
+use hast::terms::{DriverChoice, Role};
 
 use crate::nbd::Nbd;
 use crate::rig::{Node, Worker, mixed};
@@ -140,4 +140,22 @@ fn an_incomplete_copy_is_used_only_by_force() {
     let mut forced = Worker::spawn(start, Vec::new());
     forced.ready();
     assert_eq!(forced.stop(), 0);
+}
+
+#[test]
+fn the_driver_that_is_configured_is_used_and_said() {
+    let mut node = Node::new();
+    for driver in [DriverChoice::Threads, DriverChoice::Auto] {
+        node.driver = driver;
+        let mut worker = Worker::spawn(
+            node.start(Task::Primary { force: false }, false),
+            Vec::new(),
+        );
+        let said = worker.ready().driver;
+        match driver {
+            DriverChoice::Threads => assert_eq!(said, DriverChoice::Threads),
+            _ => assert_ne!(said, DriverChoice::Auto),
+        }
+        assert_eq!(worker.stop(), 0);
+    }
 }

@@ -3,11 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hast::ipc::{Event, FromWorker, Level, Status, ToWorker};
-use hast::terms::{Checksum, Compression, Replication, SyncRate};
+use hast::terms::{Checksum, Compression, DriverChoice, Replication, SyncRate};
 
 use crate::nbd::Nbd;
 use crate::peer::{OURS, connect, handshake};
-use crate::rig::{EXTENT_BYTES, Node, Worker, mixed};
+use crate::rig::{EXTENT_BYTES, Node, Worker, drivers, mixed};
 
 /// Writes of many kinds and lengths; the bytes of all are those of the seed.
 fn write_much(client: &mut Nbd, seed: u64) {
@@ -28,6 +28,8 @@ fn write_much(client: &mut Nbd, seed: u64) {
 
 #[test]
 fn every_mode_checksum_and_compression_replicates() {
+    let drivers = drivers();
+    let mut number = 0;
     for replication in [
         Replication::Fullsync,
         Replication::Memsync,
@@ -36,7 +38,9 @@ fn every_mode_checksum_and_compression_replicates() {
         for checksum in [Checksum::None, Checksum::Crc32, Checksum::Sha256] {
             for compression in [Compression::None, Compression::Hole, Compression::Lzf] {
                 let (mut a, mut b) = (Node::new(), Node::new());
-                for node in [&mut a, &mut b] {
+                // All pairings of drivers have their turn.
+                for (node, turn) in [(&mut a, number), (&mut b, number / 2)] {
+                    node.driver = drivers[turn % drivers.len()];
                     node.settings.replication = replication;
                     node.settings.checksum = checksum;
                     node.settings.compression = compression;
@@ -54,6 +58,7 @@ fn every_mode_checksum_and_compression_replicates() {
                 let equal = a.data() == b.data();
                 assert!(equal, "{replication:?} {checksum:?} {compression:?}");
                 assert!(a.data().iter().any(|&byte| byte != 0));
+                number += 1;
             }
         }
     }
@@ -61,7 +66,14 @@ fn every_mode_checksum_and_compression_replicates() {
 
 #[test]
 fn what_was_written_alone_and_in_flight_is_synchronised() {
-    let (a, b) = (Node::new(), Node::new());
+    for driver in drivers() {
+        written_alone_is_synchronised(driver);
+    }
+}
+
+fn written_alone_is_synchronised(driver: DriverChoice) {
+    let (mut a, mut b) = (Node::new(), Node::new());
+    (a.driver, b.driver) = (driver, driver);
     let mut primary = a.primary(true);
     let (mut secondary, mut cable) = connect(&mut primary, &b);
     let mut client = Nbd::connect(&a.devices());
@@ -91,8 +103,10 @@ fn what_was_written_alone_and_in_flight_is_synchronised() {
 
 #[test]
 fn what_was_acknowledged_survives_the_loss_of_the_primary_under_load() {
-    for replication in [Replication::Fullsync, Replication::Memsync] {
+    let modes = [Replication::Fullsync, Replication::Memsync];
+    for (replication, driver) in modes.into_iter().zip(drivers().into_iter().cycle()) {
         let (mut a, mut b) = (Node::new(), Node::new());
+        (a.driver, b.driver) = (driver, driver);
         a.settings.replication = replication;
         b.settings.replication = replication;
         let mut primary = a.primary(true);

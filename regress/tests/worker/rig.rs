@@ -29,13 +29,13 @@ pub(crate) const EXTENT_BYTES: u64 = 256 * 1024;
 /// The name of the resource in the captured sessions, too.
 pub(crate) const RESOURCE: &str = "test";
 
-/// The driver of the workers: `HAST_DRIVER`, or whichever they choose.
-fn driver() -> DriverChoice {
+/// The drivers that tests are run with: `HAST_DRIVER`, or all that this system has.
+pub(crate) fn drivers() -> Vec<DriverChoice> {
     match std::env::var("HAST_DRIVER").as_deref() {
-        Ok("threads") => DriverChoice::Threads,
-        Ok("uring") => DriverChoice::Uring,
+        Ok("threads") => vec![DriverChoice::Threads],
+        Ok("uring") => vec![DriverChoice::Uring],
         Ok(other) => panic!("HAST_DRIVER is {other}, not threads or uring"),
-        Err(_) => DriverChoice::Auto,
+        Err(_) => vec![DriverChoice::Auto, DriverChoice::Threads],
     }
 }
 
@@ -43,6 +43,7 @@ fn driver() -> DriverChoice {
 pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) settings: Settings,
+    pub(crate) driver: DriverChoice,
 }
 
 impl Node {
@@ -54,6 +55,7 @@ impl Node {
     pub(crate) fn with_extents(extentsize: u64) -> Node {
         let node = Node {
             dir: tempfile::tempdir().unwrap(),
+            driver: drivers()[0],
             settings: Settings {
                 replication: Replication::Fullsync,
                 checksum: Checksum::None,
@@ -130,7 +132,7 @@ impl Node {
             debug: 1,
             user: "nobody".to_owned(),
             confine: false,
-            driver: driver(),
+            driver: self.driver,
             hello: None,
         }
     }
