@@ -9,76 +9,41 @@
 set -eu
 cd "$(dirname "$0")/../.."
 tree=$(pwd)
-target=x86_64-unknown-freebsd
-# Another one than that of the checks: linkers differ, and each would make the other build all anew.
 output=$tree/target/freebsd-bundle
-tools=$output/tools
 bundle=$output/hast-freebsd
-FREEBSD_TARGET_DIR=$output
-export FREEBSD_TARGET_DIR
-mkdir -p "$output"
+if [ -n "${FREEBSD_SYSROOT:-}" ]; then
+	linked="clang and lld against $FREEBSD_SYSROOT"
+	build=$output/sysroot
+else
+	linked="zig, FreeBSD 14"
+	build=$output/zig
+fi
+built=$build/x86_64-unknown-freebsd
 
 sh regress/freebsd/toolchain.sh install
 
-if [ -n "${FREEBSD_SYSROOT:-}" ]; then
-	for program in clang ld.lld; do
-		command -v "$program" >/dev/null 2>&1 || {
-			echo "freebsd: $program is needed with FREEBSD_SYSROOT" >&2
-			exit 1
-		}
-	done
-	[ -e "$FREEBSD_SYSROOT/usr/lib/crt1.o" ] || {
-		echo "freebsd: $FREEBSD_SYSROOT is no FreeBSD system: it has no usr/lib/crt1.o" >&2
-		exit 1
-	}
-	release=$(sed -n 's/^#define[[:space:]]*__FreeBSD_version[[:space:]]*\([0-9]*\)[0-9]\{5\}.*/\1/p' \
-		"$FREEBSD_SYSROOT/usr/include/sys/param.h")
-	export CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_LINKER=clang
-	export CARGO_TARGET_X86_64_UNKNOWN_FREEBSD_RUSTFLAGS="\
--Clink-arg=--target=x86_64-unknown-freebsd${release:-13} \
--Clink-arg=--sysroot=$FREEBSD_SYSROOT -Clink-arg=-fuse-ld=lld"
-	build=/usr/bin/cargo
-	verb=build
-	linked="clang and lld, FreeBSD ${release:-13}"
-else
-	if [ ! -x "$tools/bin/cargo-zigbuild" ]; then
-		python3 -m venv "$tools"
-		"$tools/bin/pip" install --quiet ziglang==0.17.1 cargo-zigbuild==0.24.1
-	fi
-	build=$tools/bin/cargo-zigbuild
-	verb=zigbuild
-	FREEBSD_PATH=$tools/bin
-	export FREEBSD_PATH
-	linked="zig, FreeBSD 14"
-fi
-
-# cargo, for FreeBSD: a command and its options.
-cross()
-{
-	command=$1
-	shift
-	sh regress/freebsd/toolchain.sh run "$build" "$command" -Zbuild-std=std,panic_abort \
-		--target "$target" --locked "$@"
-}
-
-cross "$verb" --release --bins
-# The tests are built as they are tested elsewhere, with debug assertions.
-cross test --workspace --no-run --message-format=json >"$output/tests.json"
-cross "$verb" --workspace --bins
+sh regress/freebsd/cross.sh "$build" build --release --bins
+# The tests are built as they are tested elsewhere, with debug assertions; names of functions are
+# all that a backtrace needs there.
+CARGO_PROFILE_DEV_DEBUG=0
+export CARGO_PROFILE_DEV_DEBUG
+sh regress/freebsd/cross.sh "$build" build --workspace --bins
+sh regress/freebsd/cross.sh "$build" test --workspace --no-run --message-format=json \
+	>"$build/tests.json"
 
 rm -rf "$bundle"
 mkdir -p "$bundle/tests" "$bundle/programs" "$bundle/tree"
 
-sh etc/install.sh "$bundle/root" /usr/local "$output/$target/release" FreeBSD
+sh etc/install.sh "$bundle/root" /usr/local "$built/release" FreeBSD
 # What the regression tests start: built as they are.
-for program in "$output/$target/debug/"*; do
+for program in "$built/debug/"*; do
 	if [ -f "$program" ] && [ -x "$program" ]; then
 		cp "$program" "$bundle/programs/"
 	fi
 done
 
 # <folder of the package> <kind> <name> <path>, one line per test binary.
-python3 - "$output/tests.json" >"$bundle/tests.list" <<'PYTHON'
+python3 - "$build/tests.json" >"$bundle/tests.list" <<'PYTHON'
 import json, os, sys
 
 for line in open(sys.argv[1]):

@@ -58,6 +58,8 @@ test_binary()
 # One case, in a process of its own.
 run_case()
 {
+	# At the end of the shell $1 may be that of the script.
+	case_name=$1
 	work=$(mktemp -d /tmp/hast.XXXXXX)
 	# The workers' user has to get through.
 	chmod 0755 "$work"
@@ -67,7 +69,7 @@ run_case()
 		test_binary "${1#test:}"
 		;;
 	*)
-		trap 'status=$?; trap "" TERM; keep_logs "$1"; cleanup >/dev/null 2>&1
+		trap 'status=$?; trap "" TERM; keep_logs "$case_name"; cleanup >/dev/null 2>&1
 			rm -rf "$work"; exit $status' EXIT
 		trap 'exit 124' TERM INT
 		case $1 in

@@ -128,10 +128,12 @@ impl Disks {
 
     /// Takes a disk on under a free slot.
     pub(super) fn attach(&mut self, slot: Slot, disk: Arc<dyn Disk>) -> std::io::Result<()> {
-        let flags = fcntl(disk.fd().as_fd(), FcntlArg::F_GETFL)?;
-        // A direct read waits for the disk whatever it is told.
-        let direct = OFlag::from_bits_truncate(flags).contains(OFlag::O_DIRECT);
-        let cached = cfg!(target_os = "linux") && !direct;
+        // A direct read waits for the disk whatever it is told. Elsewhere nothing is asked: a
+        // confined process on FreeBSD may not ask.
+        let cached = cfg!(target_os = "linux") && {
+            let flags = fcntl(disk.fd().as_fd(), FcntlArg::F_GETFL)?;
+            !OFlag::from_bits_truncate(flags).contains(OFlag::O_DIRECT)
+        };
         let index = usize::from(slot.0);
         if self.disks.len() <= index {
             self.disks.resize_with(index + 1, || None);

@@ -170,15 +170,14 @@ unsafe fn reset_signals() -> bool {
 ///
 /// # Safety
 /// As [`run`].
-#[cfg(target_os = "linux")]
 unsafe fn arm_parent_death(signal: Option<Signal>, parent: libc::pid_t) -> bool {
     let Some(signal) = signal else { return true };
+    if !ask_for_signal(signal) {
+        return false;
+    }
+    // The parent may have ended before the signal was armed.
     // SAFETY: system calls on numbers.
     unsafe {
-        if libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0) == -1 {
-            return false;
-        }
-        // The parent may have ended before the signal was armed.
         if libc::getppid() != parent {
             libc::_exit(libc::EXIT_FAILURE);
         }
@@ -186,10 +185,27 @@ unsafe fn arm_parent_death(signal: Option<Signal>, parent: libc::pid_t) -> bool 
     true
 }
 
-/// The end of the channel alone tells.
-#[cfg(not(target_os = "linux"))]
-unsafe fn arm_parent_death(_signal: Option<Signal>, _parent: libc::pid_t) -> bool {
-    true
+/// Asks the kernel for a signal when the thread (Linux) or process (FreeBSD) that started this
+/// process ends. Makes one system call, which fails for signals only that do not exist.
+/// May be called between fork and exec.
+#[cfg(target_os = "linux")]
+pub(super) fn ask_for_signal(signal: Signal) -> bool {
+    // SAFETY: a system call on numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal as libc::c_ulong, 0, 0, 0) != -1 }
+}
+
+#[cfg(target_os = "freebsd")]
+pub(super) fn ask_for_signal(signal: Signal) -> bool {
+    let mut number = signal as c_int;
+    // SAFETY: the kernel reads an int; a process of 0 is this one.
+    unsafe {
+        libc::procctl(
+            libc::P_PID,
+            0,
+            libc::PROC_PDEATHSIG_CTL,
+            ptr::from_mut(&mut number).cast(),
+        ) != -1
+    }
 }
 
 /// Closes all descriptors from `first` on.

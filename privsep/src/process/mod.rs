@@ -208,9 +208,9 @@ impl<'a> Spawn<'a> {
         self
     }
 
-    /// The signal that the child gets when the thread that starts it ends, in addition to the end
-    /// of its channel. Linux only: elsewhere the channel alone tells. The kernel forgets it when
-    /// the child changes its user: call [`arm_parent_death`] again after that.
+    /// The signal that the child gets when the thread (Linux) or the process (FreeBSD) that starts
+    /// it ends, in addition to the end of its channel. Linux forgets it when the child changes its
+    /// user: call [`arm_parent_death`] again after that.
     #[must_use]
     pub fn at_parent_death(mut self, signal: Signal) -> Self {
         self.parent_death = Some(signal);
@@ -318,11 +318,11 @@ impl Child {
 }
 
 /// Arms the signal at the parent's death again (see [`Spawn::at_parent_death`]); an error if the
-/// parent is gone already. Without effect outside Linux.
+/// parent is gone already.
 pub fn arm_parent_death(signal: Signal, parent: Pid) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    nix::sys::prctl::set_pdeathsig(signal)?;
-    let _ = signal;
+    if !exec::ask_for_signal(signal) {
+        return Err(io::Error::last_os_error());
+    }
     if nix::unistd::getppid() != parent {
         return Err(io::Error::other("the parent process has ended"));
     }

@@ -20,6 +20,10 @@ use crate::{Config, held};
 
 pub use rights::limit_received;
 
+/// Processes of the user at most: this one. The kernel makes 1 of a limit of 0, and takes 0 for
+/// none where it counts.
+const PROCESSES: rlim_t = 1;
+
 /// Why a privileged step is not taken.
 const NOT_ROOT: &str = "not started by root";
 
@@ -77,7 +81,7 @@ pub(crate) fn reduce_resolver(
 /// The last two steps, when all threads exist.
 pub(crate) fn seal(_config: &Config, run: &mut Run) -> std::result::Result<(), SandboxError> {
     run.step(Step::ProcessLimit, || {
-        set_limit(Resource::RLIMIT_NPROC, 0)?;
+        set_limit(Resource::RLIMIT_NPROC, PROCESSES)?;
         Ok(Outcome::InForce(None))
     })?;
     run.step(Step::CapabilityMode, || {

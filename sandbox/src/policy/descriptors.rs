@@ -180,13 +180,15 @@ pub const DESCRIPTORS: &[Descriptor] = &[
         kinds: &[Listener],
         objects: &[Object::Stream],
         count_max: 8,
-        // What is accepted inherits them, and the parent needs the last four of them on it.
+        // What is accepted inherits them. The parent needs the last four of them on it, and the
+        // descriptor audit of the worker that gets it has to see what it is.
         rights: &[
             Right::Accept,
             Right::Read,
             Right::Write,
             Right::Event,
             Right::Fcntl,
+            Right::Fstat,
             Right::Shutdown,
             Right::Getsockopt,
             Right::Setsockopt,
@@ -208,6 +210,7 @@ pub const DESCRIPTORS: &[Descriptor] = &[
             Right::Write,
             Right::Event,
             Right::Fcntl,
+            Right::Fstat,
             Right::Shutdown,
             Right::Getsockopt,
             Right::Setsockopt,

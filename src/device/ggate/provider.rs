@@ -104,6 +104,19 @@ pub struct Provider {
     config: ProviderConfig,
     /// Whether the kernel serves reads by itself.
     direct: bool,
+    /// It was made by this process, which has not begun to serve it.
+    unserved: bool,
+}
+
+/// What nobody has served nobody can miss. It would be in the way: GEOM looks at a new provider at
+/// once, and whoever closes a disk waits until it has done so.
+impl Drop for Provider {
+    fn drop(&mut self) {
+        if self.unserved {
+            // There is nobody left to tell, and the next worker finds it.
+            let _ = self.destroy();
+        }
+    }
 }
 
 impl Provider {
@@ -147,7 +160,9 @@ impl Provider {
             };
             match gate.create(&mut create) {
                 Ok(()) => {
-                    return Ok((Provider::new(gate, create.unit, config), Origin::Created));
+                    let mut provider = Provider::new(gate, create.unit, config);
+                    provider.unserved = true;
+                    return Ok((provider, Origin::Created));
                 }
                 Err(error) if error.raw_os_error() == Some(EEXIST) => {}
                 Err(error) => return Err(refused("create device", error)),
@@ -181,7 +196,13 @@ impl Provider {
             unit,
             config,
             direct: false,
+            unserved: false,
         }
+    }
+
+    /// From now on its requests are answered, so that it outlives this process.
+    pub(super) fn serve(&mut self) {
+        self.unserved = false;
     }
 
     /// What it was made of.

@@ -63,7 +63,7 @@ fn a_provider_left_behind_is_taken_over_and_reads_come_to_us_at_first() {
 #[test]
 fn a_provider_whose_reads_cannot_be_had_is_not_taken_over() {
     let kernel = Kernel::new();
-    open(&kernel).unwrap();
+    let (_dead, _) = open(&kernel).unwrap();
     kernel.refuse_modify(libc::EINVAL);
     let error = open(&kernel).err().unwrap().to_string();
     assert_eq!(
@@ -122,4 +122,17 @@ fn a_leftover_is_destroyed_if_there_is_one() {
     assert!(destroy_leftover(&*kernel, "hast/data").unwrap());
     assert_eq!(kernel.outcome(seq), Some((libc::ENXIO, Vec::new())));
     provider.destroy().unwrap();
+}
+
+#[test]
+fn a_provider_that_nobody_has_served_goes_with_its_process() {
+    let kernel = Kernel::new();
+    drop(open(&kernel).unwrap());
+    assert_eq!(kernel.calls(), ["create", "destroy"]);
+    let (mut provider, origin) = open(&kernel).unwrap();
+    assert_eq!(origin, Origin::Created);
+    provider.serve();
+    drop(provider);
+    assert_eq!(open(&kernel).unwrap().1, Origin::TakenOver);
+    assert_eq!(open(&kernel).unwrap().1, Origin::TakenOver);
 }

@@ -251,6 +251,7 @@ impl FrontEnd for GateServer {
 
     fn flush(&mut self, io: &mut dyn Proactor) {
         if self.life == Life::Serving {
+            self.provider.serve();
             if let Err(error) = self.intake.start() {
                 let reason = system_reason(&error);
                 self.fail(format!("Unable to get memory for requests: {reason}."));

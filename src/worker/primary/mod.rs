@@ -134,13 +134,15 @@ impl<'p> Worker<'p> {
         let component = super::open_component(parent, start, role, force)?;
         let fresh_resuid = fresh_resuid()?;
         let sector_bytes = component.sector_bytes();
-        let device = device::open(parent, start, &component.metadata, sector_bytes)?;
-        let path = device.path();
         let Component {
             provider,
             metadata,
             map,
         } = component;
+        // After the local component, that it goes first if something fails: on FreeBSD who closes
+        // a disk waits until the kernel has looked at all new ones, at this device, too.
+        let device = device::open(parent, start, &metadata, sector_bytes)?;
+        let path = device.path();
 
         let held = [
             (provider.as_fd(), confine::LOCAL_COMPONENT),
