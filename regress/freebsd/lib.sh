@@ -345,21 +345,36 @@ cluster()
 	wait_for is_complete a
 }
 
-# Whatever a case has left. Devices first: what waits for them would hinder all else.
+# Takes away every provider of GEOM gate: the machine is there for the suite. Not by their names, for
+# which GEOM has to be asked, and it does not answer as long as it waits for one of them.
+destroy_gates()
+{
+	for unit in 0 1 2 3 4 5 6 7; do
+		ggatel destroy -f -u "$unit"
+	done
+}
+
+no_worker_is_left()
+{
+	destroy_gates
+	! pkill -9 -f '^hastd: (test|more) \((primary|secondary)\)'
+}
+
+# Whatever a case has left. Daemons first, which would start workers again; then devices: what waits
+# for them would hinder all else. A worker that was killed may end only when no device is left.
 cleanup()
 {
-	for name in hast/testa hast/testb hast/morea hast/moreb; do
-		destroy_gate "$name"
+	for node in a b; do
+		[ ! -s "$work/$node.daemon" ] || kill -9 "$(cat "$work/$node.daemon")"
 	done
+	destroy_gates
 	for node in a b; do
 		mount -p | awk -v device="$(device $node)" '$1 == device { print $2 }' |
 			while read -r point; do
 				umount -f "$point"
 			done
-		[ ! -s "$work/$node.daemon" ] || kill -9 "$(cat "$work/$node.daemon")"
 	done
-	# Workers notice that their daemon has ended; these do at once. The machine is there for this.
-	pkill -9 -f '^hastd: (test|more) \((primary|secondary)\)'
+	wait_for no_worker_is_left
 	for node in a b; do
 		[ ! -s "$work/$node.disk" ] || mdconfig -d -o force -u "$(cat "$work/$node.disk")"
 	done

@@ -69,6 +69,8 @@ pub struct Process<S, R> {
     channel: Channel<S, R>,
     /// The channel has ended or failed: nothing is to be heard from this child any more.
     deaf: bool,
+    /// The child has closed its end of the channel.
+    closed: bool,
     /// It was asked to end, or is being ended, by us.
     told: bool,
     termination: Option<Termination>,
@@ -118,6 +120,7 @@ where
             child,
             channel,
             deaf: false,
+            closed: false,
             told: false,
             termination: None,
         })
@@ -151,6 +154,7 @@ where
             Ok(message) => Ok(message),
             Err(ChannelError::Closed) => {
                 self.deaf = true;
+                self.closed = true;
                 self.termination
                     .get_or_insert(Termination::asked(now, GRACE_WITHOUT_CHANNEL));
                 Ok(None)
@@ -216,6 +220,12 @@ where
             TerminationAction::Wait { until } => until,
             _ => now,
         })
+    }
+
+    /// Whether a child that is [`Insistence::Stuck`] executes nothing any more: it has closed its
+    /// channel, and what closes the descriptors of a process that was sent SIGKILL is its end.
+    pub fn has_let_go(&self) -> bool {
+        self.closed
     }
 
     /// How the child ended, if it has.

@@ -156,3 +156,35 @@ case_a_device_without_peer_is_served_at_once()
 	wait_for is_degraded a
 	write a 0 64
 }
+
+# The kernel looks at a device that was made or written to, and asks its worker for that. A worker
+# that is killed meanwhile does not end before it was answered, which the next one has to do.
+case_takeover_while_the_kernel_looks_at_the_device()
+{
+	cluster
+	(
+		while [ ! -e "$work/enough" ]; do
+			dd if=/dev/zero of="$(device a)" bs=64k count=1 2>/dev/null || echo error >>"$work/errors"
+			echo >>"$work/progress"
+		done
+	) &
+	writer=$!
+	round=0
+	while [ "$round" -lt 4 ]; do
+		round=$((round + 1))
+		process=$(worker a)
+		must kill -9 "$process"
+		before=$(wc -l <"$work/progress")
+		wait_for has_written_more "$before"
+	done
+	: >"$work/enough"
+	wait "$writer"
+	[ ! -e "$work/errors" ] || fail "applications saw errors"
+	wait_for is_complete a
+	wait_for copies_are_equal
+}
+
+has_written_more()
+{
+	[ "$(wc -l <"$work/progress")" -gt $(($1 + 2)) ]
+}

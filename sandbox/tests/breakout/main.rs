@@ -10,6 +10,8 @@ mod attacks;
 mod child;
 #[cfg(target_os = "linux")]
 mod exercises;
+#[cfg(target_os = "freebsd")]
+mod freebsd;
 #[cfg(target_os = "linux")]
 mod parent;
 #[cfg(target_os = "linux")]
@@ -19,10 +21,17 @@ mod sweep;
 #[cfg(target_os = "linux")]
 mod sys;
 
+#[cfg(target_os = "freebsd")]
+use freebsd::TESTS;
 #[cfg(target_os = "linux")]
+use parent::TESTS;
+
 fn main() {
     if let Ok(part) = std::env::var("CHILD") {
+        #[cfg(target_os = "linux")]
         return child::play(&part);
+        #[cfg(target_os = "freebsd")]
+        return freebsd::play(&part);
     }
     let filters: Vec<String> = std::env::args()
         .skip(1)
@@ -32,7 +41,7 @@ fn main() {
     if !nix::unistd::geteuid().is_root() && !has("--list") {
         println!("not root: namespaces, the root directory and the user are not tried");
     }
-    for (name, test) in parent::TESTS {
+    for (name, test) in TESTS {
         let wanted = filters.is_empty() || filters.iter().any(|filter| name.contains(filter));
         if !wanted || has("--ignored") {
             continue;
@@ -44,9 +53,4 @@ fn main() {
         test();
         println!("test {name} ... ok");
     }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn main() {
-    // Capability mode is tried by the suite that runs on FreeBSD.
 }

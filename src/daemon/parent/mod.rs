@@ -146,6 +146,10 @@ pub struct Parent {
     doors: Doors,
     entries: Vec<Entry>,
     workers: BTreeMap<WorkerId, (EntryId, Worker)>,
+    /// Workers that execute nothing any more, and that the kernel has not let end yet. On FreeBSD a
+    /// process that has closed a disk ends only when the kernel has looked at all disks that are
+    /// new or changed, at the device of this very worker too: so the next one has to serve it.
+    ghosts: Vec<crate::daemon::child::Process<crate::ipc::ToWorker, crate::ipc::FromWorker>>,
     connecting: BTreeMap<WorkerId, Connecting>,
     names: Names,
     hooks: Hooks,

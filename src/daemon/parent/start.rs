@@ -236,6 +236,7 @@ fn open(prepared: Prepared, log: Log) -> Result<Parent, (Log, Failure)> {
         doors,
         entries: Vec::new(),
         workers: std::collections::BTreeMap::new(),
+        ghosts: Vec::new(),
         connecting: std::collections::BTreeMap::new(),
         names,
         hooks: Hooks::default(),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
 use privsep::supervise::Ending;
 
 use super::{EntryId, MESSAGES_PER_ROUND, Parent};
@@ -216,7 +217,8 @@ impl Parent {
 
     /// Goes on with workers that are to end, with connections, sessions and decisions.
     pub(super) fn tick_workers(&mut self, now: Instant) {
-        for (entry, worker) in self.workers.values_mut() {
+        let mut let_go = Vec::new();
+        for (&id, (entry, worker)) in &mut self.workers {
             let Some(insistence) = worker.process.tick(now) else {
                 continue;
             };
@@ -232,6 +234,13 @@ impl Parent {
                     about,
                     format_args!("Worker process {pid} does not end: sending it {signal}."),
                 ),
+                Insistence::Stuck if worker.process.has_let_go() => {
+                    let_go.push(id);
+                    self.log.warning(
+                        about,
+                        format_args!("Worker process {pid} is held by the system at its end."),
+                    );
+                }
                 Insistence::Stuck => self.log.error(
                     about,
                     format_args!(
@@ -240,6 +249,13 @@ impl Parent {
                     ),
                 ),
             }
+        }
+        for id in let_go {
+            let ending = Ending::Killed {
+                signal: Signal::SIGKILL,
+                core: false,
+            };
+            self.worker_ended(id, ending, now);
         }
         let connecting: Vec<WorkerId> = self.connecting.keys().copied().collect();
         for id in connecting {
@@ -403,6 +419,7 @@ impl Parent {
     pub(super) fn reap(&mut self, now: Instant) {
         self.hooks.reap((&mut self.log, &mut self.events), now);
         self.reap_listener(now);
+        self.ghosts.retain_mut(|ghost| ghost.ending().is_none());
         let ended: Vec<(WorkerId, Ending)> = self
             .workers
             .iter_mut()
@@ -416,7 +433,7 @@ impl Parent {
     }
 
     fn worker_ended(&mut self, id: WorkerId, ending: Ending, now: Instant) {
-        let Some((entry, worker)) = self.workers.remove(&id) else {
+        let Some((entry, mut worker)) = self.workers.remove(&id) else {
             return;
         };
         self.connecting.remove(&id);
@@ -463,6 +480,9 @@ impl Parent {
                 _ => EventKind::WorkerFailed,
             };
             self.note_of(entry, kind, &text, now);
+        }
+        if worker.process.ending().is_none() {
+            self.ghosts.push(worker.process);
         }
         self.worker_gone(id, now);
         self.with_supervisor(entry, now, |supervisor| supervisor.ended(ending, now));
