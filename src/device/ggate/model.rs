@@ -199,6 +199,12 @@ impl Gate for Kernel {
         };
         if request.modify & MODIFY_READPROV != 0 {
             let name = string(&request.readprov);
+            let before = unit.readprov.take();
+            if name.ends_with('/') {
+                return error(libc::EINVAL);
+            }
+            // As FreeBSD 13.2 does, at the next request or the next MODIFY.
+            assert!(before.is_none() || !name.is_empty(), "the kernel crashes");
             unit.readprov = (!name.is_empty()).then_some((name, 0));
         }
         if request.modify & MODIFY_READOFFSET != 0 {

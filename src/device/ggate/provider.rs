@@ -17,6 +17,9 @@ const ATTEMPTS: usize = 3;
 const ENXIO: i32 = libc::ENXIO;
 const EEXIST: i32 = libc::EEXIST;
 
+/// A provider that does not exist: GEOM has no names that end like a directory.
+const NOWHERE: &str = "hast/";
+
 /// The first release whose kernel may be told to serve reads by itself: earlier ones let go of the
 /// local component, when it is to serve them no more, while reads of it are under way.
 pub const DIRECT_READS_SINCE: u32 = 1_300_000;
@@ -226,34 +229,49 @@ impl Provider {
         if direct == self.direct || (direct && self.config.direct.is_none()) {
             return Ok(());
         }
-        let (provider, offset, modify) = match &self.config.direct {
-            Some(reads) if direct => {
+        let reads = self.config.direct.as_ref().filter(|_| direct);
+        let name = &self.config.name;
+        match reads {
+            Some(reads) => {
                 let both = MODIFY_READPROV | MODIFY_READOFFSET;
-                (reads.provider.as_str(), reads.offset, both)
+                self.modify(both, &reads.provider, reads.offset)
+                    .map_err(|error| {
+                        GateError::Kernel("enable direct reads of", name.clone(), error)
+                    })?;
             }
-            // Without a provider the kernel refuses any offset, 0 too.
-            _ => ("", 0, MODIFY_READPROV),
-        };
-        let readprov = text(provider).ok_or_else(|| GateError::Name(provider.to_owned()))?;
-        let mut modify = Modify {
+            None => {
+                // Kernels go on with the provider that they have just let go of, and crash, if they
+                // are told to have none while they have one. If they are told to have one that
+                // does not exist they let go of it properly, and refuse; then they have none.
+                let refused = match self.modify(MODIFY_READPROV, NOWHERE, 0) {
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+                    Err(error) => Err(error),
+                    Ok(()) => Err(io::Error::other(format!("/dev/{NOWHERE} exists"))),
+                };
+                // Whatever a kernel does that refuses before it lets go, it has none after this.
+                // Without a provider it refuses any offset, 0 too.
+                refused
+                    .and_then(|()| self.modify(MODIFY_READPROV, "", 0))
+                    .map_err(|error| {
+                        GateError::Kernel("disable direct reads of", name.clone(), error)
+                    })?;
+            }
+        }
+        self.direct = direct;
+        Ok(())
+    }
+
+    fn modify(&self, modify: u32, provider: &str, offset: u64) -> io::Result<()> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        self.gate.modify(&mut Modify {
             version: VERSION,
             unit: self.unit,
             modify,
             mediasize: 0,
             info: [0; INFO_BYTES],
-            readprov,
-            readoffset: i64::try_from(offset).map_err(|_| GateError::Size(offset))?,
-        };
-        let what = if direct {
-            "enable direct reads of"
-        } else {
-            "disable direct reads of"
-        };
-        self.gate
-            .modify(&mut modify)
-            .map_err(|error| GateError::Kernel(what, self.config.name.clone(), error))?;
-        self.direct = direct;
-        Ok(())
+            readprov: text(provider).ok_or_else(invalid)?,
+            readoffset: i64::try_from(offset).map_err(|_| invalid())?,
+        })
     }
 
     /// Takes the provider away, although it may be open: applications get `ENXIO` from now on.

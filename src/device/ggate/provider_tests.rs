@@ -53,7 +53,7 @@ fn a_provider_left_behind_is_taken_over_and_reads_come_to_us_at_first() {
 
     let (provider, origin) = open(&kernel).unwrap();
     assert_eq!(origin, Origin::TakenOver);
-    assert_eq!(kernel.calls(), ["create", "cancel", "modify"]);
+    assert_eq!(kernel.calls(), ["create", "cancel", "modify", "modify"]);
     assert_eq!((provider.unit, kernel.readprov()), (0, None));
     assert!(!provider.has_direct_reads());
     assert_eq!(kernel.queues(), (2, 0));
@@ -64,11 +64,11 @@ fn a_provider_left_behind_is_taken_over_and_reads_come_to_us_at_first() {
 fn a_provider_whose_reads_cannot_be_had_is_not_taken_over() {
     let kernel = Kernel::new();
     let (_dead, _) = open(&kernel).unwrap();
-    kernel.refuse_modify(libc::EINVAL);
+    kernel.refuse_modify(libc::EIO);
     let error = open(&kernel).err().unwrap().to_string();
     assert_eq!(
         error,
-        "Unable to disable direct reads of hast/data: Invalid argument."
+        "Unable to disable direct reads of hast/data: Input/output error."
     );
 }
 
@@ -81,7 +81,8 @@ fn the_kernel_is_asked_only_for_changes() {
     provider.set_direct_reads(true).unwrap();
     provider.set_direct_reads(true).unwrap();
     provider.set_direct_reads(false).unwrap();
-    assert_eq!(kernel.calls(), ["modify", "modify"]);
+    // One that enables, two that disable.
+    assert_eq!(kernel.calls(), ["modify", "modify", "modify"]);
 }
 
 #[test]
