@@ -27,6 +27,8 @@ pub struct Status {
     pub status: Option<String>,
     /// Why it is degraded.
     pub reason: Option<String>,
+    /// The same in a word.
+    pub cause: Option<String>,
     /// For how many seconds.
     pub since_seconds: Option<u64>,
     /// State of the local disk.
