@@ -77,6 +77,7 @@ deb: build
 	mkdir -p target/debian
 	PROGRAMS=target/release debian/rules binary
 	sh regress/failover/package.sh target/debian/hast_*.deb
+	sh regress/failover/systemd.sh target/debian/hast_*.deb
 
 # Type-checks and lints everything for FreeBSD.
 freebsd-check:

@@ -7,7 +7,7 @@
 # The changes end up in directory/packages, the upper layer of an overlay of /.
 set -eu
 
-packages="pacemaker corosync resource-agents pacemaker-cli-utils libnbd-bin fuse3 e2fsprogs iproute2 libxml2-utils"
+packages="pacemaker corosync resource-agents pacemaker-cli-utils libnbd-bin fuse3 e2fsprogs iproute2 libxml2-utils systemd systemd-sysv"
 top=$1
 
 [ ! -e "$top/complete" ] || exit 0
