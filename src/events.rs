@@ -130,8 +130,6 @@ kinds! {
     Refused "refused" Warning,
     /// The process that accepts connections ended and is started again.
     ListenerFailed "listener-failed" Error,
-    /// The process that serves metrics ended and is started again.
-    MetricsFailed "metrics-failed" Error,
 }
 
 impl Kind {
@@ -196,7 +194,7 @@ impl Kind {
                  hast.conf. If it is not: keep strangers from the port."
                     .to_owned()
             }
-            Kind::ListenerFailed | Kind::MetricsFailed => {
+            Kind::ListenerFailed => {
                 "It is started again without help. If it happens again, somebody may be attacking \
                  it."
                 .to_owned()

@@ -1,5 +1,4 @@
-//! The state of all resources as metrics: what `hastctl metrics` prints and what the daemon's metrics
-//! process serves to Prometheus.
+//! The state of all resources as metrics for Prometheus: what `hastctl metrics` prints.
 //!
 //! Names and units follow the conventions of Prometheus: base units, `_total` for counters. The same
 //! families are written in two dialects: OpenMetrics, and the older text format, which is what
@@ -18,16 +17,6 @@ pub enum Dialect {
     OpenMetrics,
     /// Prometheus' text format 0.0.4.
     Prometheus,
-}
-
-impl Dialect {
-    /// The type of the content, as of HTTP.
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Dialect::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Dialect::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
-        }
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
