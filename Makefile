@@ -37,7 +37,8 @@ fuzz:
 # A fixed set of seeds of the simulated cluster, about two minutes; then the proof that broken engines
 # are caught.
 simulate-short:
-	$(CARGO) run --release --locked -p hast-regress --bin hast-sim -- --seeds 6000 --histories 4
+	$(CARGO) run --release --locked -p hast-regress --bin hast-sim -- --seeds 6000 --jobs 2
+	$(CARGO) run --release --locked -p hast-regress --bin hast-sim -- --histories 4
 	$(CARGO) test --release --locked -p hast-regress --features mutants --test mutants
 
 # More of them: make simulate SEEDS=1000000

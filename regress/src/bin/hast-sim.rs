@@ -41,7 +41,7 @@ struct Arguments {
     keep_going: bool,
     /// Instead of drawn runs: every history of roles, writes, disconnections and crashes of this
     /// many steps.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["seeds", "start", "replay", "jobs", "seconds", "keep_going"])]
     histories: Option<usize>,
     /// Break the engine in this way (with the feature `mutants` only).
     #[arg(long, value_parser = mutant)]
