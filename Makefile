@@ -84,6 +84,10 @@ deb: build
 freebsd-check:
 	sh regress/freebsd/check.sh
 
+# Links the programs for FreeBSD.
+freebsd-link:
+	sh regress/freebsd/link.sh
+
 # Everything for a FreeBSD machine that has only the base system, tests included, as a tar.
 # FREEBSD_SYSROOT=<dir>: linked against that system by clang and lld; else for FreeBSD 14 and later.
 freebsd:
@@ -96,4 +100,4 @@ freebsd-port:
 clean:
 	$(CARGO) clean
 
-.PHONY: all build check failover deb tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-instructions bench-wire install freebsd-check freebsd freebsd-port clean
+.PHONY: all build check failover deb tools lint test fuzz-short fuzz simulate-short simulate demo bench bench-instructions bench-wire install freebsd-check freebsd-link freebsd freebsd-port clean

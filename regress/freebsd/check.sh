@@ -1,6 +1,6 @@
 #!/bin/sh
-# Type-checks and lints the whole workspace, tests and benchmarks included, for FreeBSD, and links
-# the programs: symbols that do not exist there show only then.
+# Type-checks and lints the whole workspace, tests and benchmarks included, for FreeBSD. Symbols that do
+# not exist there show only when something is linked: link.sh.
 #
 # Where the compiler's packages cannot be installed this says so and is skipped, unless CI is set.
 set -eu
@@ -17,10 +17,4 @@ fi
 # cargo-clippy itself, not `cargo clippy`, which would take the first one of ~/.cargo/bin.
 sh regress/freebsd/toolchain.sh run /usr/bin/cargo-clippy clippy -Zbuild-std=std,panic_abort \
 	--target x86_64-unknown-freebsd --workspace --all-targets --locked "$@" -- -D warnings
-
-# Nobody runs these: no optimisation, no names for a debugger.
-CARGO_PROFILE_DEV_DEBUG=0
-export CARGO_PROFILE_DEV_DEBUG
-sh regress/freebsd/cross.sh target/freebsd-link build --bins \
-	--config 'profile.dev.opt-level=0' --config 'profile.dev.package."*".opt-level=0'
-echo "freebsd: the workspace checks and links for FreeBSD with $(/usr/bin/rustc --version)"
+echo "freebsd: the workspace checks for FreeBSD with $(/usr/bin/rustc --version)"

@@ -51,9 +51,10 @@ has_progressed()
 case_failover_with_fsck()
 {
 	cluster
-	must newfs -U "$(device a)"
+	# Without soft updates, and synchronous: with them not even fsync(1) puts a new name onto the disk.
+	must newfs "$(device a)"
 	mkdir "$work/mnt"
-	must mount "$(device a)" "$work/mnt"
+	must mount -o sync "$(device a)" "$work/mnt"
 	must cp -R /etc "$work/mnt/"
 	must sync
 	must fsync "$work/mnt/etc/services"
