@@ -18,6 +18,10 @@ use crate::terms::{Checksum, Compression, DriverChoice, Replication, Role, SyncR
 /// The parent and a worker.
 pub const WORKER_PROTOCOL: Protocol = Protocol { id: 1, version: 1 };
 
+/// Exit status of a primary that was not to use its incomplete copy: the role stays what it was.
+/// EX_NOPERM of sysexits(3).
+pub const EXIT_REFUSED: u8 = 77;
+
 /// The parent and the listener.
 pub const LISTENER_PROTOCOL: Protocol = Protocol { id: 2, version: 1 };
 
@@ -27,13 +31,25 @@ pub const RESOLVER_PROTOCOL: Protocol = Protocol { id: 3, version: 1 };
 /// The parent and an attacher.
 pub const ATTACHER_PROTOCOL: Protocol = Protocol { id: 4, version: 1 };
 
+/// What a primary does with a copy that is known to be incomplete: the target of a synchronisation
+/// that has not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Incomplete {
+    /// It does not take the role.
+    Refuse,
+    /// It serves when the peer with the complete copy is connected: an earlier worker did, too.
+    Resume,
+    /// It serves it as it is.
+    Use,
+}
+
 /// What a worker is started for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Task {
     /// Serve the device and replicate.
     Primary {
-        /// Serve although the copy is known to be incomplete.
-        force: bool,
+        /// What to do with a copy that is known to be incomplete.
+        incomplete: Incomplete,
     },
     /// Keep a copy for the primary whose two connections come with the message.
     Secondary,
@@ -96,6 +112,8 @@ pub struct Offer {
     pub heartbeat: bool,
     /// It knows `ahead` and `in step`.
     pub copy_states: bool,
+    /// It knows `target`.
+    pub steering: bool,
 }
 
 /// Parameters that may change while a worker runs.
@@ -362,6 +380,8 @@ pub struct Status {
     pub keepdirty: u32,
     /// State of the local disk, in a word: good, stale, detached, failed.
     pub disk: String,
+    /// Whether the device answers.
+    pub serving: bool,
     /// The synchronisation, if one is under way.
     pub sync: Option<SyncStatus>,
     /// Counters since the worker started.

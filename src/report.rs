@@ -110,6 +110,9 @@ pub struct Resource {
     /// How many extents stay dirty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keepdirty: Option<u32>,
+    /// Whether the device of a primary answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving: Option<bool>,
     /// What an administrator has ordered; absent where the daemon does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orders: Option<Orders>,
@@ -369,6 +372,7 @@ impl Resource {
         self.cause = status.cause.map(|cause| cause.as_str().to_owned());
         self.since_seconds = Some(status.since_s);
         self.disk = Some(status.disk.clone());
+        self.serving = (self.role.as_deref() == Some("primary")).then_some(status.serving);
         self.synchronisation = status.sync.map(|sync| Synchronisation {
             direction: if sync.from_peer {
                 "from-peer"

@@ -40,7 +40,8 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
        hastctl metrics [-d] [-c config] [--openmetrics] [--output file]
        hastctl top [-d] [-c config] [all | name ...]
        hastctl stop [-d] [-c config]
-also:  create [-a alignment] [-f], dump, list and status [--json], status [--watch],
+also:  role [--force] [--wait [--timeout seconds]], create [-a alignment] [-f],
+       dump, list and status [--json], status [--watch],
        and [-N node] for every command
 ";
 
@@ -175,6 +176,15 @@ pub struct RoleOptions {
     #[command(flatten)]
     #[expect(missing_docs, reason = "see Common")]
     pub common: Common,
+    /// Whether to become primary on a copy that is known to be incomplete.
+    #[arg(long)]
+    pub force: bool,
+    /// Whether to wait until the role is of use.
+    #[arg(long)]
+    pub wait: bool,
+    /// For so many seconds at most.
+    #[arg(long, value_name = "timeout", requires = "wait")]
+    pub timeout: Option<u64>,
     /// The role to take.
     #[arg(value_parser = role)]
     pub role: Role,

@@ -151,30 +151,43 @@ fn is_synced(resource: &Resource) -> bool {
         && resource.disk.as_deref().is_none_or(|disk| disk == "good")
 }
 
-/// `wait`: 0 when everything that was asked for is true of every resource, EX_TEMPFAIL (75) when
-/// the time is over.
+/// `wait`.
 pub(super) fn wait(options: &WaitOptions, config: &Config, console: &mut Console<'_>) -> u8 {
-    let deadline = options
-        .timeout
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
     let is_met = |resource: &Resource| {
         let role = resource.role.as_deref();
-        resource.error.is_none()
-            && (!options.connected || is_connected(resource))
+        (!options.connected || is_connected(resource))
             && (!options.synced || is_synced(resource))
             && options
                 .role
                 .is_none_or(|wanted| role == Some(wanted.as_str()))
     };
-    let mut daemon = match Daemon::often(config) {
-        Ok(daemon) => daemon,
+    match Daemon::often(config) {
+        Ok(mut daemon) => until(
+            &mut daemon,
+            &options.names,
+            options.timeout,
+            is_met,
+            console,
+        ),
         Err(failure) => {
             console.error(None, &failure);
-            return failure.code;
+            failure.code
         }
-    };
+    }
+}
+
+/// Asks again and again: 0 when something is true of every resource, EX_TEMPFAIL (75) when the
+/// time, in seconds, is over.
+pub(super) fn until(
+    daemon: &mut Daemon,
+    names: &[String],
+    timeout_s: Option<u64>,
+    is_met: impl Fn(&Resource) -> bool,
+    console: &mut Console<'_>,
+) -> u8 {
+    let deadline = timeout_s.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     loop {
-        let reply = match fetch(&mut daemon, &options.names, true) {
+        let reply = match fetch(daemon, names, true) {
             Ok(reply) => reply,
             Err(failure) => {
                 console.error(None, &failure);

@@ -57,10 +57,13 @@ pub enum Effect {
         /// Now.
         to: Role,
     },
-    /// The role could not be taken, or its worker failed for good: it is init now.
+    /// The role could not be taken, or its worker failed for good: it is init now, or, where the
+    /// copy was not to be used, what it was before.
     FellBack {
         /// Before.
         from: Role,
+        /// Now.
+        to: Role,
     },
     /// The worker is to be restarted after this time.
     RestartsIn(Duration),
@@ -105,6 +108,12 @@ pub struct Supervisor {
     waiters: Vec<Waiter>,
     backoff: Backoff,
     failure: Option<String>,
+    /// The worker did not want to use its copy.
+    refused: bool,
+    /// The role before the last order.
+    before: Role,
+    /// A worker was ready since the last order.
+    served: bool,
 }
 
 impl Default for Supervisor {
@@ -126,6 +135,9 @@ impl Supervisor {
             waiters: Vec::new(),
             backoff: Backoff::default(),
             failure: None,
+            refused: false,
+            before: Role::Init,
+            served: false,
         }
     }
 
@@ -137,6 +149,16 @@ impl Supervisor {
     /// Why the last worker failed, until one is ready.
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
+    }
+
+    /// Whether the last failure was that of a worker that did not want to use its copy.
+    pub fn was_refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether a worker has taken this role since it was ordered.
+    pub fn has_served(&self) -> bool {
+        self.served
     }
 
     /// Whether no worker runs.
@@ -239,14 +261,17 @@ impl Supervisor {
         if let Worker::Running(kind, Stage::Starting) = self.worker {
             self.worker = Worker::Running(kind, Stage::Ready);
             self.failure = None;
+            self.refused = false;
+            self.served |= kind != Kind::Check;
             self.settle(now, &mut effects);
         }
         effects
     }
 
-    /// The worker says why it is about to fail.
-    pub fn failed(&mut self, reason: String) {
+    /// The worker says why it is about to fail; `refused`: it does not want to use its copy.
+    pub fn failed(&mut self, reason: String, refused: bool) {
         self.failure = Some(reason);
+        self.refused = refused;
     }
 
     /// The worker could not be started.
@@ -330,17 +355,29 @@ impl Supervisor {
             from: self.role,
             to: role,
         });
+        self.before = self.role;
         self.role = role;
         self.check = role == Role::Secondary;
         self.session = false;
         self.failure = None;
+        self.refused = false;
+        self.served = false;
         self.backoff.reset();
         effects.push(Effect::DropSessions);
     }
 
     fn fall_back(&mut self, effects: &mut Vec<Effect>) {
-        effects.push(Effect::FellBack { from: self.role });
-        self.role = Role::Init;
+        // A secondary whose copy is incomplete goes on waiting for what is missing.
+        let to = if self.refused && self.before == Role::Secondary {
+            Role::Secondary
+        } else {
+            Role::Init
+        };
+        effects.push(Effect::FellBack {
+            from: self.role,
+            to,
+        });
+        self.role = to;
         self.check = false;
         self.session = false;
         effects.push(Effect::DropSessions);

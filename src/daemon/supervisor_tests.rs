@@ -71,10 +71,11 @@ fn role_primary_is_answered_when_the_worker_is_ready_and_not_before() {
 fn worker_that_fails_for_good_sets_the_role_to_init_and_says_why() {
     let mut bench = Bench::new();
     bench.set_role(Role::Primary);
-    bench.supervisor.failed("No disk.".to_owned());
+    bench.supervisor.failed("No disk.".to_owned(), false);
     let effects = bench.supervisor.ended(Ending::Exited(66), bench.now);
     assert!(effects.contains(&Effect::FellBack {
-        from: Role::Primary
+        from: Role::Primary,
+        to: Role::Init
     }));
     assert_eq!(answers(&effects), [&Err("No disk.".to_owned())]);
     assert_eq!(bench.supervisor.role(), Role::Init);
@@ -86,7 +87,7 @@ fn disk_that_cannot_be_opened_is_noticed_by_a_secondary_at_once() {
     let mut bench = Bench::new();
     let effects = bench.set_role(Role::Secondary);
     assert!(effects.contains(&Effect::Start(Kind::Check)));
-    bench.supervisor.failed("No metadata.".to_owned());
+    bench.supervisor.failed("No metadata.".to_owned(), false);
     let effects = bench.supervisor.ended(Ending::Exited(66), bench.now);
     assert_eq!(answers(&effects), [&Err("No metadata.".to_owned())]);
     assert_eq!(bench.supervisor.role(), Role::Init);
@@ -115,7 +116,8 @@ fn primary_that_exits_otherwise_is_not_restarted() {
             effects,
             [
                 Effect::FellBack {
-                    from: Role::Primary
+                    from: Role::Primary,
+                    to: Role::Init
                 },
                 Effect::DropSessions
             ]
@@ -199,7 +201,7 @@ fn asking_again_restarts_a_failing_primary_at_once() {
 fn order_that_takes_too_long_is_answered_with_the_reason() {
     let mut bench = Bench::new();
     bench.set_role(Role::Primary);
-    bench.supervisor.failed("Disk is in use.".to_owned());
+    bench.supervisor.failed("Disk is in use.".to_owned(), false);
     bench.supervisor.ended(Ending::Exited(75), bench.now);
     let effects = bench.supervisor.tick(bench.now + PATIENCE);
     assert_eq!(

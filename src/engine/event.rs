@@ -360,6 +360,8 @@ pub struct PeerLimits {
     pub heartbeat: bool,
     /// Knows the commands `ahead` and `in step` (our extension `x-copy`).
     pub copy_states: bool,
+    /// Knows the command `target` (our extension `x-steer`).
+    pub steering: bool,
 }
 
 impl Default for PeerLimits {
@@ -368,6 +370,7 @@ impl Default for PeerLimits {
             request_bytes: crate::terms::PEER_REQUEST_BYTES,
             heartbeat: false,
             copy_states: false,
+            steering: false,
         }
     }
 }

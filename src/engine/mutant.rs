@@ -43,11 +43,13 @@ pub enum Mutant {
     CompletionLost,
     /// The counters are agreed before the copied data are durable.
     AgreedBeforeFlush,
+    /// The target of a synchronisation is not marked as incomplete.
+    TargetUnmarked,
 }
 
 impl Mutant {
     /// Every variant.
-    pub const ALL: [Mutant; 19] = [
+    pub const ALL: [Mutant; 20] = [
         Mutant::InFlightForgotten,
         Mutant::AloneWriteForgotten,
         Mutant::RemoteErrorIgnored,
@@ -67,6 +69,7 @@ impl Mutant {
         Mutant::SyncOverNewerWrite,
         Mutant::CompletionLost,
         Mutant::AgreedBeforeFlush,
+        Mutant::TargetUnmarked,
     ];
 }
 

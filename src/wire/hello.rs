@@ -73,6 +73,8 @@ pub struct Offer {
     pub heartbeat: bool,
     /// `x-copy` (uint8 1): the sender knows the commands `ahead` and `in step`.
     pub copy_states: bool,
+    /// `x-steer` (uint8 1): the sender knows the command `target`.
+    pub steering: bool,
 }
 
 impl Offer {
@@ -81,6 +83,7 @@ impl Offer {
         request_bytes: None,
         heartbeat: false,
         copy_states: false,
+        steering: false,
     };
 
     fn write(self, pairs: &mut Writer<'_>) {
@@ -93,6 +96,9 @@ impl Offer {
         if self.copy_states {
             pairs.u8("x-copy", 1);
         }
+        if self.steering {
+            pairs.u8("x-steer", 1);
+        }
     }
 
     fn read(pairs: Pairs<'_>) -> Result<Offer, HelloError> {
@@ -104,6 +110,7 @@ impl Offer {
             request_bytes,
             heartbeat: pairs.number("x-heartbeat", Entry::u8)? == Some(1),
             copy_states: pairs.number("x-copy", Entry::u8)? == Some(1),
+            steering: pairs.number("x-steer", Entry::u8)? == Some(1),
         })
     }
 }

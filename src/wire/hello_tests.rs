@@ -160,13 +160,18 @@ fn refusals_carry_their_text_and_the_wish_to_wait() {
 }
 
 fn any_offer() -> impl Strategy<Value = Offer> {
-    (prop::option::of(1u32..), any::<bool>(), any::<bool>()).prop_map(
-        |(request_bytes, heartbeat, copy_states)| Offer {
+    (
+        prop::option::of(1u32..),
+        any::<bool>(),
+        any::<bool>(),
+        any::<bool>(),
+    )
+        .prop_map(|(request_bytes, heartbeat, copy_states, steering)| Offer {
             request_bytes,
             heartbeat,
             copy_states,
-        },
-    )
+            steering,
+        })
 }
 
 proptest! {

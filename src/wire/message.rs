@@ -27,6 +27,9 @@ pub enum Command {
     /// 65, extension `x-copy`: a synchronisation is complete, the secondary's copy is consistent.
     /// Replied to when that is on its disk.
     InStep,
+    /// 66, extension `x-steer`: a synchronisation to the secondary begins, its copy is incomplete
+    /// until [`Command::InStep`]. Replied to when that is on its disk; nothing is copied before.
+    Target,
 }
 
 /// A request of the primary, without its data.

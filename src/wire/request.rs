@@ -19,6 +19,7 @@ impl Command {
             Command::Keepalive => 5,
             Command::Ahead => 64,
             Command::InStep => 65,
+            Command::Target => 66,
         }
     }
 
@@ -32,6 +33,7 @@ impl Command {
             5 => Some(Command::Keepalive),
             64 => Some(Command::Ahead),
             65 => Some(Command::InStep),
+            66 => Some(Command::Target),
             _ => None,
         }
     }
@@ -246,7 +248,10 @@ impl RequestParts<'_> {
         }
         let offset = number("offset", self.offset, Entry::u64)?;
         let length = number("length", self.length, Entry::u64)?;
-        if matches!(command, Command::Flush | Command::Ahead | Command::InStep) {
+        if matches!(
+            command,
+            Command::Flush | Command::Ahead | Command::InStep | Command::Target
+        ) {
             // The original sends zeros with a flush and looks at neither.
             let request = Request {
                 command,

@@ -292,7 +292,7 @@ fn any_request() -> impl Strategy<Value = (Request, DataHead)> {
                     },
                 };
             }
-            Command::Flush | Command::Ahead | Command::InStep => {
+            Command::Flush | Command::Ahead | Command::InStep | Command::Target => {
                 (request.offset, request.length) = (0, 0);
             }
             Command::Keepalive => {

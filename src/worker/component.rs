@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::exit::{Failure, NOINPUT, UNAVAILABLE};
+use super::exit::{Failure, NOINPUT, REFUSED};
 use crate::disk::layout::{METADATA_BYTES, Metadata, map_bytes};
 use crate::disk::metadata;
 use crate::disk::provider::{Access, Kind, Lock, OpenError, Provider, is_unsupported};
 use crate::engine::event::{DiskOp, OpId};
 use crate::io::pool::Piece;
 use crate::io::proactor::{Disk, DiskIo, Proactor, Slot, Token};
+use crate::ipc::Incomplete;
 use crate::latency::Op;
 use crate::terms::{Errno, Role, system_reason};
 
@@ -31,6 +32,8 @@ pub(super) struct Component {
     pub(super) metadata: Metadata,
     /// The bitmap, as far as it covers extents.
     pub(super) map: Vec<u8>,
+    /// It was incomplete, and is used all the same.
+    pub(super) forced: bool,
 }
 
 /// Opens the provider for this process alone.
@@ -47,29 +50,37 @@ fn lock(path: &std::path::Path) -> Result<Provider, OpenError> {
 /// Opens and checks the component.
 ///
 /// # Errors
-/// It cannot be opened or locked, holds no metadata of the resource, or, for a primary without
-/// `force`, an incomplete copy.
+/// It cannot be opened or locked, holds no metadata of the resource, or, for a primary that is to
+/// refuse it, an incomplete copy.
 pub(super) fn open(
     path: &std::path::Path,
     resource: &str,
     role: Role,
-    force: bool,
+    incomplete: Incomplete,
 ) -> Result<Component, Failure> {
     let input = |error: &dyn std::fmt::Display| Failure::new(NOINPUT, error.to_string());
     let provider = lock(path).map_err(|error| input(&error))?;
     // A worker that died may have written what is not on stable storage yet: only what is there
     // may be acted upon.
     provider.flush("metadata").map_err(|error| input(&error))?;
-    let metadata = metadata::read(&provider, resource).map_err(|error| input(&error))?;
-    if role == Role::Primary && metadata.inconsistent && !force {
-        return Err(Failure::new(
-            UNAVAILABLE,
-            format!(
-                "The copy on {} is incomplete: a synchronization onto it has not ended. Connect it \
-                 to a node with a complete copy, or force the role to use it as it is.",
-                path.display()
-            ),
-        ));
+    let mut metadata = metadata::read(&provider, resource).map_err(|error| input(&error))?;
+    let mut forced = false;
+    if role == Role::Primary && metadata.inconsistent {
+        match incomplete {
+            // One that was given up holds nothing that a peer could complete.
+            Incomplete::Resume if metadata.resuid != 0 => {}
+            Incomplete::Refuse | Incomplete::Resume => {
+                return Err(Failure::new(REFUSED, why_refused(path)));
+            }
+            Incomplete::Use => {
+                // At once, lest another worker think otherwise.
+                metadata.inconsistent = false;
+                metadata::write(&provider, &metadata)
+                    .and_then(|()| provider.flush("metadata"))
+                    .map_err(|error| input(&error))?;
+                forced = true;
+            }
+        }
     }
     let sector = u64::from(provider.info().geometry.sectorsize);
     let length = used_map_bytes(&metadata, sector);
@@ -81,7 +92,19 @@ pub(super) fn open(
         provider,
         metadata,
         map,
+        forced,
     })
+}
+
+/// What an administrator has to know before the copy is used all the same.
+fn why_refused(path: &std::path::Path) -> String {
+    format!(
+        "The copy on {} is incomplete: a synchronization onto it has not ended. It holds blocks of \
+         different times, so what is on it may be damaged, and of what the other node wrote while \
+         the nodes were apart a part is missing. Connect it to a node with a complete copy; or \
+         give up what is missing and use it as it is: hastctl role --force primary.",
+        path.display()
+    )
 }
 
 /// Bytes of the bitmap that are read, written and told to the peer: as many as the original's

@@ -34,7 +34,7 @@ use privsep::audit::{Expected, audit};
 use self::component::Component;
 use self::exit::Failure;
 use self::parent::Parent;
-use crate::ipc::{FromWorker, Level, Ready, Settings, Start, Task, ToWorker};
+use crate::ipc::{FromWorker, Incomplete, Level, Ready, Settings, Start, Task, ToWorker};
 use crate::terms::{REQUEST_BYTES_MAX, Role};
 use crate::wire::hello::Offer;
 use crate::wire::message::Stages;
@@ -50,6 +50,7 @@ pub(crate) const OFFER: Offer = Offer {
     request_bytes: Some(REQUEST_BYTES_MAX),
     heartbeat: true,
     copy_states: true,
+    steering: true,
 };
 
 /// The whole life of a worker process; returns its exit status.
@@ -86,7 +87,7 @@ fn live(parent: &mut Parent) -> u8 {
     };
     parent.set_debug(start.debug);
     let lived = match start.task {
-        Task::Primary { force } => primary::run(parent, &start, force),
+        Task::Primary { incomplete } => primary::run(parent, &start, incomplete),
         Task::Secondary => secondary::run(parent, &start, descriptors),
         Task::Check(role) => check(parent, &start, role),
     };
@@ -102,7 +103,7 @@ fn live(parent: &mut Parent) -> u8 {
 /// Looks whether the role could be taken: the local component is what it should be, and a worker
 /// can be confined.
 fn check(parent: &mut Parent, start: &Start, role: Role) -> Result<u8, Failure> {
-    let component = open_component(parent, start, role, false)?;
+    let component = open_component(parent, start, role, Incomplete::Refuse)?;
     let held = [
         (component.provider.as_fd(), confine::LOCAL_COMPONENT),
         (parent.as_fd(), confine::CHANNEL),
@@ -123,11 +124,18 @@ fn open_component(
     parent: &mut Parent,
     start: &Start,
     role: Role,
-    force: bool,
+    incomplete: Incomplete,
 ) -> Result<Component, Failure> {
     let path = start.local.display();
-    let component = component::open(&start.local, &start.resource, role, force)?;
+    let component = component::open(&start.local, &start.resource, role, incomplete)?;
     parent.log(Level::Debug(1), format!("Obtained info about {path}."));
+    if component.forced {
+        let text = format!(
+            "The copy on {path} is incomplete and used all the same, by order of an \
+             administrator: what is missing on it is given up."
+        );
+        parent.log(Level::Warning, text);
+    }
     if component.is_unlocked() {
         let text = format!("Unable to lock {path}: its file system has no locks.");
         parent.log(Level::Warning, text);

@@ -35,6 +35,8 @@ pub struct Status {
     pub disk: Option<String>,
     /// What differs, or may.
     pub dirty_bytes: Option<u64>,
+    /// The device answers.
+    pub serving: bool,
     /// What was ordered.
     pub orders: Orders,
     /// The synchronisation under way.

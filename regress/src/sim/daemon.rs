@@ -1,6 +1,7 @@
 //! What the daemons do: connect, accept, refuse, start and stop workers.
 
 use hast::engine::event::{LostReason, PrimaryEvent, SecondaryEvent};
+use hast::engine::states::Local;
 use hast::terms::Role;
 
 use super::clock::{Micros, SECOND};
@@ -145,7 +146,7 @@ impl World {
     /// First step of a handshake, at the secondary's daemon.
     fn opened(&mut self, node: usize, link: LinkId) {
         let this = &mut self.nodes[node];
-        if this.role != Role::Secondary {
+        if this.role != Role::Secondary || this.disconnected {
             let wait = this.role == Role::Primary;
             self.stats.refusals += 1;
             self.send(link, Way::ToPrimary, Message::Refuse { wait });
@@ -175,10 +176,11 @@ impl World {
             return;
         }
         let limit = this.parameters.timeout_ms * 1000;
+        let apart = this.disconnected;
         let Some(worker) = this.primary() else {
             return;
         };
-        if worker.uplink != Uplink::Idle {
+        if worker.uplink != Uplink::Idle || apart {
             return;
         }
         let link = self.net.open(node);
@@ -295,7 +297,7 @@ impl World {
             return;
         }
         self.stats.role_changes += 1;
-        this.role = role;
+        let before = std::mem::replace(&mut this.role, role);
         if let Some((link, _)) = this.half_open.take() {
             self.close(node, link, Way::ToPrimary);
         }
@@ -308,7 +310,46 @@ impl World {
                 self.begin_stop(node);
             }
         } else if role == Role::Primary {
-            self.start_primary(node);
+            self.start_primary(node, Some(before));
+        }
+    }
+
+    /// The operator keeps a node apart from its peer, if that costs no service.
+    pub fn disconnect(&mut self, node: usize) -> bool {
+        let this = &mut self.nodes[node];
+        let needs_peer = this
+            .as_primary()
+            .is_some_and(|worker| worker.engine.status().local != Local::Good);
+        if this.disconnected || needs_peer {
+            return false;
+        }
+        this.disconnected = true;
+        let half_open = this.half_open.take().map(|(link, _)| link);
+        let accepted = this.accepted.take().map(|accepted| accepted.link);
+        for link in half_open.into_iter().chain(accepted) {
+            self.close(node, link, Way::ToPrimary);
+        }
+        match &self.nodes[node].worker {
+            Worker::None => {}
+            Worker::Primary(worker) => match worker.uplink {
+                Uplink::Idle => {}
+                Uplink::Opening(link) => {
+                    self.close(node, link, Way::ToSecondary);
+                    self.refused(node, false);
+                }
+                Uplink::Linked { .. } => self.link_lost(node, LostReason::Asked),
+            },
+            Worker::Secondary(_) if !self.nodes[node].stopping => self.begin_stop(node),
+            Worker::Secondary(_) => {}
+        }
+        true
+    }
+
+    /// The operator lets a node meet its peer again.
+    pub fn reconnect(&mut self, node: usize) {
+        let life = self.nodes[node].life;
+        if std::mem::take(&mut self.nodes[node].disconnected) {
+            self.clock.after(0, Event::Connect { node, life });
         }
     }
 
@@ -359,7 +400,8 @@ impl World {
     fn next_worker(&mut self, node: usize) {
         match self.nodes[node].role {
             Role::Init => {}
-            Role::Primary => self.start_primary(node),
+            // Whatever ran before was another role's.
+            Role::Primary => self.start_primary(node, Some(Role::Secondary)),
             Role::Secondary => {
                 if let Some(accepted) = self.nodes[node].accepted.take() {
                     self.start_secondary(node, accepted);
@@ -418,8 +460,8 @@ impl World {
     pub fn restart(&mut self, node: usize, life: u32) {
         let this = &self.nodes[node];
         if this.life == life && this.role == Role::Primary && matches!(this.worker, Worker::None) {
-            self.start_primary(node);
-        } else if this.role != Role::Primary && matches!(this.worker, Worker::None) {
+            self.start_primary(node, None);
+        } else if this.role != Role::Primary && this.as_primary().is_none() {
             self.orphan_requests(node, false);
         }
     }

@@ -62,11 +62,13 @@ pub enum Fault {
     Reload,
     /// The operator lets the synchronisation rest.
     PauseSync,
+    /// The operator keeps the nodes apart.
+    Disconnect,
 }
 
 impl Fault {
     /// Every kind, in the order of the weights.
-    pub const ALL: [Fault; 24] = [
+    pub const ALL: [Fault; 25] = [
         Fault::PrimaryCrash,
         Fault::SecondaryCrash,
         Fault::DaemonCrash,
@@ -91,6 +93,7 @@ impl Fault {
         Fault::SecondaryOff,
         Fault::Reload,
         Fault::PauseSync,
+        Fault::Disconnect,
     ];
 
     fn needs_power_safety(self) -> bool {
@@ -131,6 +134,8 @@ pub enum Ailment {
     Confusion,
     /// A synchronisation at rest.
     Paused(usize),
+    /// A node that is kept apart.
+    Apart(usize),
 }
 
 /// How likely each kind of fault is in a run. Most runs have some kinds only, so that rare
@@ -265,6 +270,13 @@ impl World {
                 self.primary_event(node, PrimaryEvent::PauseSync(true));
                 self.heal_later(Ailment::Paused(node));
                 true
+            }
+            Fault::Disconnect => {
+                let happens = self.disconnect(node);
+                if happens {
+                    self.heal_later(Ailment::Apart(node));
+                }
+                happens
             }
             _ => self.disk_fault(node, kind),
         }
@@ -422,6 +434,7 @@ impl World {
             }
             Ailment::Confusion => self.operator.confused = false,
             Ailment::Paused(node) => self.primary_event(node, PrimaryEvent::PauseSync(false)),
+            Ailment::Apart(node) => self.reconnect(node),
         }
     }
 
@@ -443,6 +456,7 @@ impl World {
                 self.scenario.disks[node].latency_us,
             ));
             self.heal(Ailment::Paused(node));
+            self.heal(Ailment::Apart(node));
         }
         self.heal(Ailment::Slow);
         self.heal(Ailment::Confusion);

@@ -128,6 +128,12 @@ pub struct Node {
     pub last_lost: Option<LostReason>,
     /// Its disk was given up.
     pub detached: bool,
+    /// The operator wants it to become primary even on an incomplete copy.
+    pub forced: bool,
+    /// The operator keeps it apart from its peer.
+    pub disconnected: bool,
+    /// A synchronisation has written to its copy and has not ended.
+    pub mixed: bool,
     /// How often what was in its memory or cache was lost.
     pub losses: u32,
     /// When it stopped to be of use.
@@ -159,6 +165,9 @@ impl Node {
             tick_at: None,
             last_lost: None,
             detached: false,
+            forced: false,
+            disconnected: false,
+            mixed: false,
             losses: 0,
             down_since: None,
         }

@@ -9,9 +9,13 @@ use hast::engine::states::{Link, Local, Sync};
 use hast::terms::Role;
 
 use super::clock::{Micros, SECOND};
+use super::disk::Image;
 use super::faults::{Ailment, Fault};
 use super::node::{Worker, fresh_image};
 use super::world::{CONVERGENCE_LIMIT, Event, Phase, World};
+
+/// Looks after which an incomplete copy is used all the same.
+const REFUSALS_MAX: u32 = 8;
 
 /// What the operator has in mind.
 #[derive(Debug, Default)]
@@ -28,6 +32,8 @@ pub struct Operator {
     well_since: Option<Micros>,
     /// How often the same trouble was seen in a row.
     patience: u32,
+    /// How often in a row the intended primary had an incomplete copy.
+    refusals: u32,
 }
 
 impl World {
@@ -145,16 +151,36 @@ impl World {
         self.set_role(other, wanted);
         let other_runs = matches!(self.nodes[other].worker, Worker::Primary(_));
         if !other_runs {
-            self.set_role(intended, Role::Primary);
+            self.promote(intended);
         }
     }
 
-    /// `hastctl create` on a node without a worker.
+    /// Make a node primary. If its copy is incomplete that is refused; when waiting for the
+    /// complete one does not help, it is forced.
+    fn promote(&mut self, node: usize) {
+        let this = &self.nodes[node];
+        if this.role == Role::Primary || !this.disk.view.meta.inconsistent {
+            self.operator.refusals = 0;
+        } else {
+            self.operator.refusals += 1;
+            self.nodes[node].forced = self.operator.refusals > REFUSALS_MAX;
+        }
+        self.set_role(node, Role::Primary);
+    }
+
+    /// `hastctl create`, or `hastctl invalidate`, on a node without a worker.
     fn recreate(&mut self, node: usize) {
         self.note(format_args!("node {node} gets a new local component"));
         self.stats.recreations += 1;
-        self.nodes[node].disk.wipe(fresh_image(&self.scenario));
+        let image = if self.rng.coin() {
+            fresh_image(&self.scenario)
+        } else {
+            self.stats.invalidations += 1;
+            invalidated(&self.nodes[node].disk.view)
+        };
+        self.nodes[node].disk.wipe(image);
         self.nodes[node].detached = false;
+        self.nodes[node].mixed = false;
         self.nodes[node].last_lost = None;
         self.oracle.recreated(node);
     }
@@ -242,8 +268,18 @@ impl World {
             return;
         }
         self.check_equal(self.operator.intended);
+        self.check_marks();
         self.check_copies("end");
         self.phase = Phase::Over;
+    }
+
+    /// No copy is called incomplete when all of them are equal.
+    fn check_marks(&mut self) {
+        let is_marked = |node: &super::node::Node| node.disk.view.meta.inconsistent;
+        if self.scenario.steering && self.nodes.iter().any(is_marked) {
+            let states = self.states();
+            self.fail("complete-is-not-marked", states);
+        }
     }
 
     /// The time within which the cluster must have converged is over.
@@ -268,4 +304,15 @@ impl World {
             .collect();
         format!("open requests {open:?}; {states:#?}")
     }
+}
+
+/// What `hastctl invalidate` makes of a disk: the data stay, and count for nothing.
+fn invalidated(image: &Image) -> Image {
+    let mut image = image.clone();
+    let full = hast::disk::invalidate::full_map(&image.meta);
+    for (byte, full) in image.map.iter_mut().zip(full) {
+        *byte = full;
+    }
+    image.meta = hast::disk::invalidate::invalidated(&image.meta);
+    image
 }

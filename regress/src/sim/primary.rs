@@ -15,8 +15,8 @@ use super::node::{Node, PrimaryWorker, Uplink, Worker};
 use super::world::{Event, World};
 
 impl World {
-    /// Start the worker of a primary.
-    pub fn start_primary(&mut self, node: usize) {
+    /// Start the worker of a primary: by order, coming from role `before`, or again after a crash.
+    pub fn start_primary(&mut self, node: usize, before: Option<Role>) {
         let now = self.clock.now();
         let this = &mut self.nodes[node];
         this.life += 1;
@@ -29,6 +29,34 @@ impl World {
             return;
         }
         this.disk.open();
+        let forced = std::mem::take(&mut this.forced);
+        if this.disk.view.meta.inconsistent {
+            let resumes = before.is_none() && this.disk.view.meta.resuid != 0;
+            if before.is_some() && forced {
+                this.disk.view.meta.inconsistent = false;
+                this.disk.durable.meta.inconsistent = false;
+                this.mixed = false;
+                self.stats.forced += 1;
+                self.oracle.recreated(node);
+            } else if !resumes {
+                self.note(format_args!("node {node}: an incomplete copy is not used"));
+                self.stats.refused += 1;
+                let this = &mut self.nodes[node];
+                this.role = match before {
+                    Some(Role::Secondary) => Role::Secondary,
+                    _ => Role::Init,
+                };
+                self.orphan_requests(node, false);
+                return;
+            }
+        } else if this.mixed {
+            self.fail(
+                "incomplete-is-marked",
+                format!("node {node} becomes primary in the middle of a synchronisation onto it"),
+            );
+            return;
+        }
+        let this = &mut self.nodes[node];
         this.pool = super::buffers::Pool::default();
         let sync_bufs = (0..self.scenario.sync_bufs)
             .map(|_| this.pool.take())
@@ -184,6 +212,7 @@ impl World {
             request_bytes: self.scenario.request_bytes,
             heartbeat: self.scenario.copy_states,
             copy_states: self.scenario.copy_states,
+            steering: self.scenario.steering,
         }
     }
 
@@ -268,6 +297,8 @@ impl World {
             self.fail("disk-bounds", violation);
             return;
         }
+        let copies = this.as_primary().is_some() && op.0 >> 32 == 1;
+        this.mixed |= copies && matches!(what, DiskOp::Write { .. });
         let payload = match what {
             DiskOp::Write {
                 offset,
@@ -347,6 +378,9 @@ impl World {
             // The peer was promoted, and this node does not know it yet: nothing is promised of it.
             Notice::SyncDone if self.nodes[1 - node].as_secondary().is_none() => {}
             Notice::SyncDone => {
+                for node in &mut self.nodes {
+                    node.mixed = false;
+                }
                 self.check_equal(node);
                 self.oracle.synchronised(node);
                 for copy in [0, 1] {

@@ -71,6 +71,12 @@ pub struct Stats {
     pub kills: u64,
     /// Local components created anew.
     pub recreations: u64,
+    /// Of these, with the old content.
+    pub invalidations: u64,
+    /// Promotions on incomplete copies that were refused.
+    pub refused: u64,
+    /// Promotions on incomplete copies that were forced.
+    pub forced: u64,
     /// Split-brains found.
     pub split_brains: u64,
     /// Blocks that arrived short.
@@ -190,6 +196,9 @@ impl Stats {
         self.failovers += other.failovers;
         self.kills += other.kills;
         self.recreations += other.recreations;
+        self.invalidations += other.invalidations;
+        self.refused += other.refused;
+        self.forced += other.forced;
         self.split_brains += other.split_brains;
         self.shortened += other.shortened;
         for (name, count) in &other.notices {
@@ -253,7 +262,8 @@ impl std::fmt::Display for Stats {
         writeln!(
             f,
             "{} primaries started, {} secondaries, {} connections refused, {} ended, {} roles set, \
-             {} failovers, {} kills, {} disks made anew, {} split-brains, {} short blocks",
+             {} failovers, {} kills, {} disks made anew ({} invalidated), {} promotions on incomplete \
+             copies refused, {} forced, {} split-brains, {} short blocks",
             self.promotions,
             self.sessions,
             self.refusals,
@@ -262,6 +272,9 @@ impl std::fmt::Display for Stats {
             self.failovers,
             self.kills,
             self.recreations,
+            self.invalidations,
+            self.refused,
+            self.forced,
             self.split_brains,
             self.shortened
         )?;

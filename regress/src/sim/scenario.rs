@@ -78,6 +78,8 @@ pub struct Scenario {
     pub parameters: Parameters,
     /// Both nodes know our extension for the states of the copies.
     pub copy_states: bool,
+    /// And that for steering.
+    pub steering: bool,
     /// Longest request that a peer takes, bytes.
     pub request_bytes: u32,
     /// Requests of the application that an engine holds.
@@ -140,6 +142,7 @@ impl Scenario {
             keepdirty: rng.pick(&[1, 2, 4, 16, 64]),
             parameters,
             copy_states: !rng.chance(300),
+            steering: false,
             request_bytes: rng.pick(&[128 * 1024, 128 * 1024, 1024 * 1024]),
             requests_max: index_of(rng.within(4, 40)),
             sync_bufs: index_of(rng.within(1, 8)),
@@ -151,6 +154,7 @@ impl Scenario {
             duration: rng.pick(&[10, 30, 60]) * SECOND,
             takeover: rng.coin(),
         };
+        scenario.steering = scenario.copy_states && !rng.chance(250);
         // A fast load makes a short run: it meets as much in less time.
         let load = scenario.load;
         let paced = REQUESTS_MEAN * load.think_us / u64::from(load.clients);

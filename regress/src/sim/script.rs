@@ -82,6 +82,7 @@ fn scenario() -> Scenario {
             sync_rate: SyncRate::Unlimited,
         },
         copy_states: false,
+        steering: false,
         request_bytes: 128 * 1024,
         requests_max: 4,
         sync_bufs: 1,

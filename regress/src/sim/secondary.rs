@@ -208,6 +208,8 @@ impl World {
 
     fn request(&mut self, node: usize, request: Request, cells: Option<Vec<Cell>>) {
         let sector = self.scenario.sector;
+        let copies = request.command == Command::Write && request.seq >> 30 & 3 == 1;
+        self.nodes[node].mixed |= copies && self.scenario.steering;
         let pool = &mut self.nodes[node].pool;
         let mut data = None;
         let mut zeroes = false;

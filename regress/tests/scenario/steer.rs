@@ -2,7 +2,7 @@
 
 use hast_regress::scenario::nbd::Client;
 use hast_regress::scenario::status::Status;
-use hast_regress::scenario::{Cluster, Load, ResourceConf, Side, Writelog};
+use hast_regress::scenario::{Cluster, Load, ResourceConf, Setup, Side, Writelog};
 
 const MIB: u64 = 1 << 20;
 
@@ -22,6 +22,8 @@ pub(crate) fn must_fail(cluster: &Cluster, side: Side, words: &[&str], code: i32
 fn behind(mib: u64) -> Cluster {
     let mut conf = ResourceConf::new("data").sized(64 << 20);
     conf.compression = "none";
+    // So that there is time to look at it.
+    conf.syncrate = Some(MIB);
     let cluster = Cluster::with(conf);
     cluster.role(Side::Beta, "init");
     cluster.wait_status(Side::Alpha, "degraded", Status::is_degraded);
@@ -71,6 +73,7 @@ fn paused_synchronisation_rests_until_it_is_resumed_even_in_another_worker() {
         status.worker_pid() != before && paused(status)
     });
     assert!(left(&status) >= Some(16 * MIB));
+    cluster.must(Side::Alpha, &["sync-rate", "unlimited", "data"]);
     cluster.must(Side::Alpha, &["resume-sync", "data"]);
     cluster.wait_synced(Side::Alpha);
     cluster.must_be_equal();
@@ -105,7 +108,7 @@ fn rate_changes_while_it_copies() {
     cluster.must(Side::Alpha, &["sync-rate", "default", "data"]);
     let orders = cluster.status(Side::Alpha).orders;
     assert!(
-        orders.sync_rate == "unlimited" && !orders.sync_rate_ordered,
+        orders.sync_rate == "1M" && !orders.sync_rate_ordered,
         "{orders:?}"
     );
 }
@@ -204,7 +207,6 @@ fn primary_that_lives_on_its_peers_copy_is_not_disconnected_without_force() {
     cluster.start_node(Side::Alpha);
     cluster.role(Side::Alpha, "secondary");
     cluster.role(Side::Beta, "primary");
-    cluster.must(Side::Beta, &["sync-rate", "256k", "data"]);
     let stale = |status: &Status| status.disk.as_deref() == Some("stale");
     cluster.wait_status(Side::Beta, "a stale copy", stale);
     let said = must_fail(&cluster, Side::Beta, &["disconnect", "data"], 77);
@@ -219,4 +221,109 @@ fn primary_that_lives_on_its_peers_copy_is_not_disconnected_without_force() {
     cluster.must(Side::Beta, &["sync-rate", "unlimited", "data"]);
     cluster.wait_synced(Side::Beta);
     cluster.must_be_equal();
+}
+
+// ---- role --force and --wait
+
+/// Beta is the target of a synchronisation that has not ended, and alpha is gone.
+fn half_synchronised() -> Cluster {
+    let mut cluster = behind(32);
+    cluster.role(Side::Beta, "secondary");
+    cluster.wait_status(Side::Alpha, "half of it", |status| {
+        let sync = status.synchronisation.as_ref();
+        sync.is_some_and(|sync| sync.left_bytes < sync.total_bytes)
+    });
+    cluster.wait_status(Side::Beta, "an incomplete copy", |status| {
+        status.disk.as_deref() == Some("stale")
+    });
+    cluster.kill_node(Side::Alpha);
+    cluster
+}
+
+#[test]
+fn incomplete_copy_is_not_promoted_and_stays_a_secondary() {
+    let mut cluster = half_synchronised();
+    let said = must_fail(&cluster, Side::Beta, &["role", "primary", "data"], 77);
+    assert!(
+        said.contains("is incomplete") && said.contains("--force"),
+        "{said}"
+    );
+    assert_eq!(cluster.status(Side::Beta).role, "secondary");
+    assert!(cluster.copy(Side::Beta).metadata.inconsistent);
+    // What was missing comes from alpha.
+    cluster.start_node(Side::Alpha);
+    cluster.role(Side::Alpha, "primary");
+    cluster.must(Side::Alpha, &["sync-rate", "unlimited", "data"]);
+    cluster.wait_synced(Side::Alpha);
+    cluster.must_be_equal();
+    assert!(!cluster.copy(Side::Beta).metadata.inconsistent);
+    cluster.role(Side::Alpha, "secondary");
+    cluster.role(Side::Beta, "primary");
+}
+
+#[test]
+fn incomplete_copy_is_promoted_by_force_and_the_log_says_so() {
+    let cluster = half_synchronised();
+    cluster.must(
+        Side::Beta,
+        &["role", "--force", "--wait", "primary", "data"],
+    );
+    cluster.wait_log(
+        Side::Beta,
+        "used all the same, by order of an administrator",
+    );
+    assert!(!cluster.copy(Side::Beta).metadata.inconsistent);
+    Client::connect(&cluster.device(Side::Beta))
+        .unwrap()
+        .write(0, &[9; 4096])
+        .unwrap();
+    let said = must_fail(
+        &cluster,
+        Side::Beta,
+        &["role", "--force", "secondary", "data"],
+        64,
+    );
+    assert!(said.contains("Only the role primary"), "{said}");
+}
+
+#[test]
+fn primary_that_is_being_completed_survives_its_worker() {
+    let mut cluster = behind(16);
+    cluster.stop_node(Side::Alpha);
+    cluster.role(Side::Beta, "secondary");
+    cluster.start_node(Side::Alpha);
+    cluster.role(Side::Alpha, "secondary");
+    cluster.role(Side::Beta, "primary");
+    cluster.wait_status(Side::Beta, "a stale copy", |status| {
+        status.disk.as_deref() == Some("stale")
+    });
+    assert!(cluster.copy(Side::Beta).metadata.inconsistent);
+    let before = cluster.kill_worker(Side::Beta);
+    cluster.wait_status(Side::Beta, "another worker", |status| {
+        status.worker_pid() != before && status.worker_pid() != 0
+    });
+    let mut block = [0; 4096];
+    let device = cluster.device(Side::Beta);
+    let mut client = Client::connect(&device).unwrap();
+    client.read(15 * MIB, &mut block).unwrap();
+    assert_eq!(block, [15; 4096], "read at the peer");
+    cluster.must(Side::Beta, &["sync-rate", "unlimited", "data"]);
+    cluster.wait_synced(Side::Beta);
+    cluster.must_be_equal();
+    assert!(!cluster.copy(Side::Beta).metadata.inconsistent);
+}
+
+#[test]
+fn role_waits_until_it_is_of_use() {
+    let mut conf = ResourceConf::new("data");
+    conf.timeout_s = 3;
+    let cluster = Cluster::start(Setup::of(conf));
+    let words = ["role", "--wait", "--timeout", "1", "secondary", "data"];
+    let said = must_fail(&cluster, Side::Beta, &words, 75);
+    assert!(said.contains("Not yet"), "{said}");
+    cluster.must(Side::Alpha, &["role", "--wait", "primary", "data"]);
+    assert!(cluster.status(Side::Alpha).serving);
+    cluster.must(Side::Beta, &["role", "--wait", "secondary", "data"]);
+    cluster.must(Side::Alpha, &["role", "--wait", "init", "data"]);
+    assert_eq!(cluster.status(Side::Alpha).worker_pid(), 0);
 }

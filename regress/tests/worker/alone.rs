@@ -1,6 +1,6 @@
 //! A primary without a peer, and what keeps a worker from starting.
 
-use hast::ipc::{Level, Task, ToWorker};
+use hast::ipc::{Incomplete, Level, Task, ToWorker};
 use hast::terms::{DriverChoice, Role};
 
 use crate::nbd::Nbd;
@@ -78,7 +78,12 @@ fn a_worker_ends_with_its_parent() {
 #[test]
 fn what_is_wrong_with_the_disk_is_said_before_the_end() {
     let node = Node::new();
-    let mut start = node.start(Task::Primary { force: false }, false);
+    let mut start = node.start(
+        Task::Primary {
+            incomplete: Incomplete::Refuse,
+        },
+        false,
+    );
     start.local = node.dir.path().join("missing");
     let mut worker = Worker::spawn(start, Vec::new());
     let (reason, status) = worker.failed();
@@ -133,10 +138,20 @@ fn an_incomplete_copy_is_used_only_by_force() {
     let mut metadata = node.metadata();
     metadata.inconsistent = true;
     node.set_metadata(&metadata);
-    let start = node.start(Task::Primary { force: false }, false);
+    let start = node.start(
+        Task::Primary {
+            incomplete: Incomplete::Refuse,
+        },
+        false,
+    );
     let mut refused = Worker::spawn(start, Vec::new());
-    assert_eq!(refused.failed().1, 69);
-    let start = node.start(Task::Primary { force: true }, false);
+    assert_eq!(refused.failed().1, 77);
+    let start = node.start(
+        Task::Primary {
+            incomplete: Incomplete::Use,
+        },
+        false,
+    );
     let mut forced = Worker::spawn(start, Vec::new());
     forced.ready();
     assert_eq!(forced.stop(), 0);

@@ -30,6 +30,7 @@ const VIRGIN: PeerHello = PeerHello {
         request_bytes: None,
         heartbeat: false,
         copy_states: false,
+        steering: false,
     },
 };
 

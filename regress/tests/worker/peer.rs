@@ -17,6 +17,7 @@ pub(crate) const OURS: Offer = Offer {
     request_bytes: Some(REQUEST_BYTES_MAX),
     heartbeat: false,
     copy_states: true,
+    steering: true,
 };
 
 /// Two connected sockets.
@@ -117,6 +118,7 @@ pub(crate) fn handshake(primary: &mut Worker, offer: Offer) -> Far {
                 request_bytes: offer.request_bytes,
                 heartbeat: offer.heartbeat,
                 copy_states: offer.copy_states,
+                steering: offer.steering,
             },
         },
     }

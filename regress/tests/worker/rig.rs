@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use hast::disk::layout::{CreateOptions, Geometry, Metadata, Plan};
 use hast::disk::metadata;
 use hast::ipc::{
-    Event, FromWorker, Level, PeerHello, Ready, Settings, Start, Status, Task, ToWorker,
-    WORKER_PROTOCOL,
+    Event, FromWorker, Incomplete, Level, PeerHello, Ready, Settings, Start, Status, Task,
+    ToWorker, WORKER_PROTOCOL,
 };
 use hast::terms::{Checksum, Compression, DriverChoice, Replication, SyncRate};
 use hast_regress::programs::program;
@@ -138,7 +138,12 @@ impl Node {
     }
 
     pub(crate) fn primary(&self, has_peer: bool) -> Worker {
-        let start = self.start(Task::Primary { force: false }, has_peer);
+        let start = self.start(
+            Task::Primary {
+                incomplete: Incomplete::Refuse,
+            },
+            has_peer,
+        );
         let mut worker = Worker::spawn(start, Vec::new());
         worker.ready();
         worker

@@ -77,6 +77,7 @@ fn to_offer(offer: hello::Offer) -> Offer {
         request_bytes: offer.request_bytes,
         heartbeat: offer.heartbeat,
         copy_states: offer.copy_states,
+        steering: offer.steering,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::daemon::log::DAEMON;
 use crate::daemon::supervisor::Ticket;
 use crate::daemon::worker::WorkerId;
 use crate::terms::Role;
+use crate::wire::control::steer::FORCE_PRIMARY;
 use crate::wire::control::{
     ControlError, ControlReply, ControlRequest, EVENTS, Order, ResourceReply, ResourceState,
 };
@@ -17,9 +18,6 @@ use crate::wire::control::{
 /// How long workers may take to tell their status. One that is stopped or stuck holds an answer
 /// up for no longer.
 const STATUS_PATIENCE: Duration = Duration::from_secs(1);
-
-/// FreeBSD's EIO: the error number of a role that could not be taken.
-const ROLE_NOT_TAKEN: i16 = 5;
 
 /// The name that means every resource, in first place.
 const ALL: &str = "all";
@@ -104,7 +102,11 @@ impl Parent {
             request.resources
         };
         match request.order {
-            Order::SetRole(role) => self.set_roles(id, role, names, now),
+            Order::SetRole(role) => self.set_roles(id, role, false, names, now),
+            Order::Extension {
+                code: FORCE_PRIMARY,
+                argument: None,
+            } => self.set_roles(id, Role::Primary, true, names, now),
             Order::Status => self.gather_status(id, names, request.json, now),
             Order::Stop => {
                 let waiting = Waiting {
@@ -128,7 +130,14 @@ impl Parent {
         }
     }
 
-    fn set_roles(&mut self, id: ConnectionId, role: Role, names: Vec<String>, now: Instant) {
+    fn set_roles(
+        &mut self,
+        id: ConnectionId,
+        role: Role,
+        force: bool,
+        names: Vec<String>,
+        now: Instant,
+    ) {
         let mut orders = Vec::new();
         let mut slots = Vec::new();
         for name in names {
@@ -151,7 +160,7 @@ impl Parent {
         };
         self.waiting.insert(id, waiting);
         for (entry, ticket) in orders {
-            self.order_role(entry, role, ticket, now);
+            self.order_role(entry, role, force, ticket, now);
         }
         self.answer_if_complete(id, now);
     }
@@ -160,7 +169,7 @@ impl Parent {
     pub(super) fn answer_ticket(
         &mut self,
         ticket: Ticket,
-        result: Result<Role, String>,
+        result: Result<Role, (ControlError, String)>,
         now: Instant,
     ) {
         let mut complete = None;
@@ -178,9 +187,8 @@ impl Parent {
                         previous: Some(previous),
                         text: None,
                     },
-                    Err(reason) => ResourceState::Failed {
-                        error: ControlError::from_wire(ROLE_NOT_TAKEN)
-                            .unwrap_or(ControlError::INVALID),
+                    Err((error, reason)) => ResourceState::Failed {
+                        error,
                         text: Some(reason),
                     },
                 };

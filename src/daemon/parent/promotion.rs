@@ -14,6 +14,7 @@ use crate::daemon::log::About;
 use crate::daemon::supervisor::Ticket;
 use crate::events::Kind;
 use crate::terms::{Role, system_reason};
+use crate::wire::control::ControlError;
 
 /// How long a change of role may take beyond the resource's timeout, for which a primary waits for
 /// a peer that is primary still.
@@ -34,11 +35,19 @@ impl Promotion {
 }
 
 impl Parent {
-    /// A role was ordered for a resource.
-    pub(super) fn order_role(&mut self, id: EntryId, role: Role, ticket: Ticket, now: Instant) {
-        let Some(entry) = self.entries.iter().find(|entry| entry.id == id) else {
+    /// A role was ordered for a resource; `force`: even if its copy is incomplete.
+    pub(super) fn order_role(
+        &mut self,
+        id: EntryId,
+        role: Role,
+        force: bool,
+        ticket: Ticket,
+        now: Instant,
+    ) {
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else {
             return;
         };
+        entry.steering.forced = force;
         if role == Role::Primary && entry.role() != Role::Primary {
             if let Some(promotion) = self.promotions.get_mut(&id) {
                 promotion.tickets.push(ticket);
@@ -145,7 +154,8 @@ impl Parent {
             .error(About::resource(&entry.conf.name, entry.role()), &text);
         self.note_of(id, Kind::FenceRefused, &text, now);
         for ticket in tickets {
-            self.answer_ticket(ticket, Err(text.clone()), now);
+            let refusal = (ControlError::ROLE_NOT_TAKEN, text.clone());
+            self.answer_ticket(ticket, Err(refusal), now);
         }
     }
 
@@ -167,7 +177,8 @@ impl Parent {
         };
         self.end_question(id, question, now);
         for ticket in tickets {
-            self.answer_ticket(ticket, Err(reason.to_owned()), now);
+            let refusal = (ControlError::ROLE_NOT_TAKEN, reason.to_owned());
+            self.answer_ticket(ticket, Err(refusal), now);
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) const BY_ORDER: &str = "Disconnected by order of an administrator.";
 pub(super) struct Steering {
     /// It stays apart from its peer.
     pub(super) disconnected: bool,
+    /// An incomplete copy is to be used by a primary.
+    pub(super) forced: bool,
     /// Synchronisations rest.
     pub(super) sync_paused: bool,
     /// How fast they may go, whatever the configuration says.

@@ -14,8 +14,11 @@ use crate::daemon::log::{About, Pass};
 use crate::daemon::supervisor::{Effect, Kind, Supervisor};
 use crate::daemon::worker::{Worker, WorkerId};
 use crate::events::Kind as EventKind;
-use crate::ipc::{Event, FromWorker, Level, PeerHello, Settings, Start, Task};
+use crate::ipc::{
+    EXIT_REFUSED, Event, FromWorker, Incomplete, Level, PeerHello, Settings, Start, Task,
+};
 use crate::terms::Role;
+use crate::wire::control::ControlError;
 
 /// The parameters that may change while a worker runs.
 pub(super) fn settings(entry: &super::Entry) -> Settings {
@@ -68,7 +71,7 @@ fn event_kind(event: Event) -> EventKind {
 fn failure_kind(status: u8) -> EventKind {
     match status {
         66 => EventKind::DiskUnusable,
-        69 => EventKind::CopyIncomplete,
+        EXIT_REFUSED => EventKind::CopyIncomplete,
         _ => EventKind::WorkerFailed,
     }
 }
@@ -116,22 +119,35 @@ impl Parent {
                 self.detach_device(id);
                 self.run_role_hook(id, from, to, now);
             }
-            Effect::FellBack { from } => {
+            Effect::FellBack { from, to } => {
                 entry.steering.end_of_role();
                 let about = About::resource(&entry.conf.name, from);
-                self.log.info(about, "Changing resource role back to init.");
+                let text = format!("Changing resource role back to {}.", to.as_str());
+                self.log.info(about, text);
                 let reason = entry.supervisor.failure().unwrap_or_default();
-                let text = format!("Role changed from {} back to init: {reason}", from.as_str());
+                let text = format!(
+                    "Role changed from {} back to {}: {reason}",
+                    from.as_str(),
+                    to.as_str()
+                );
                 self.note_of(id, EventKind::RoleLost, &text, now);
                 self.detach_device(id);
-                self.run_role_hook(id, from, Role::Init, now);
+                self.run_role_hook(id, from, to, now);
             }
             Effect::RestartsIn(delay) => {
                 let text = format!("Restarting worker process in {} s.", delay.as_secs());
                 self.log.info(entry.about(), &text);
                 self.note_of(id, EventKind::WorkerRestart, &text, now);
             }
-            Effect::Answer(ticket, result) => self.answer_ticket(ticket, result, now),
+            Effect::Answer(ticket, result) => {
+                let number = if entry.supervisor.was_refused() {
+                    ControlError::NEEDS_FORCE
+                } else {
+                    ControlError::ROLE_NOT_TAKEN
+                };
+                let result = result.map_err(|reason| (number, reason));
+                self.answer_ticket(ticket, result, now);
+            }
         }
         Vec::new()
     }
@@ -177,7 +193,15 @@ impl Parent {
         let conf = &entry.conf;
         let start = Start {
             task: match kind {
-                Kind::Primary => Task::Primary { force: false },
+                Kind::Primary => Task::Primary {
+                    incomplete: if entry.supervisor.has_served() {
+                        Incomplete::Resume
+                    } else if entry.steering.forced {
+                        Incomplete::Use
+                    } else {
+                        Incomplete::Refuse
+                    },
+                },
                 Kind::Secondary => Task::Secondary,
                 Kind::Check => Task::Check(Role::Secondary),
             },
@@ -324,7 +348,7 @@ impl Parent {
                 self.note_of(entry, failure_kind(status), &reason, now);
                 self.write_for_worker(entry, id, Level::Error, &reason, now);
                 self.with_supervisor(entry, now, |supervisor| {
-                    supervisor.failed(reason);
+                    supervisor.failed(reason, status == EXIT_REFUSED);
                     Vec::new()
                 });
             }

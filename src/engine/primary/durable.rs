@@ -2,6 +2,7 @@
 //! metadata, flushes that make extents clean, giving the local disk up, the orderly end.
 
 use super::request::{Errand, Half, Purpose};
+use super::sync::RETRY_MS;
 use super::{CLEAN_INTERVAL_MAX_MS, CLEAN_INTERVAL_MS, Mutant, Out, Primary};
 use crate::disk::layout::Metadata;
 use crate::engine::event::{DiskOp, FailedOp, LostReason, Notice, PrimaryAction, Time};
@@ -539,6 +540,16 @@ impl Primary {
         } else if self.copier.word == Some(generation) {
             self.copier.word = None;
             self.outstanding = self.outstanding.saturating_sub(1);
+            if error.is_some() && self.peer.steering {
+                self.copier.tell_again = Some(self.now.plus(RETRY_MS));
+            }
+            true
+        } else if self.copier.target == Some(generation) {
+            self.copier.target = None;
+            self.outstanding = self.outstanding.saturating_sub(1);
+            if let Some(error) = error {
+                self.drop_link(LostReason::RemoteFailed(error), out);
+            }
             true
         } else {
             false

@@ -58,9 +58,14 @@ impl Primary {
                 self.peer_deletes = true;
                 self.peer_flushes = true;
                 out.push(PrimaryAction::Notice(Notice::Connected));
+                let differs = (self.meta.localcnt, self.meta.remotecnt) != self.agreed;
                 if !self.local.is_attached() && self.peer.copy_states {
                     // Any other first request would tell the peer that its bitmap is stored here.
                     self.send_ahead(out);
+                } else if self.peer.steering && self.extents.sync_count() == 0 && !differs {
+                    // The word at the end of a synchronisation may have been lost with the
+                    // connection.
+                    self.send_in_step(out);
                 }
                 self.unpark(out);
             }
@@ -115,6 +120,10 @@ impl Primary {
             let marked_only = self.broken.is(Mutant::InFlightForgotten)
                 || self.broken.is(Mutant::AloneWriteForgotten);
             self.link_commit = self.extents.merge(map, marked_only);
+            let incomplete = from_peer && self.extents.sync_count() > 0;
+            if std::mem::replace(&mut self.meta.inconsistent, incomplete) != incomplete {
+                self.link_meta = self.change_meta();
+            }
         }
         self.change_link(LinkEvent::Hello);
         self.advance_link(out);
@@ -417,6 +426,9 @@ impl Primary {
         self.outstanding = 0;
         self.heartbeats = 0;
         self.link_commit = None;
+        self.copier.word = None;
+        self.copier.target = None;
+        self.copier.tell_again = None;
         out.push(PrimaryAction::Notice(Notice::Disconnected(reason)));
         self.interrupt_sync(out);
         self.clean_lost(out);

@@ -29,6 +29,11 @@
 //! the end of a synchronisation the target is flushed, then the counters are written, then bits
 //! are cleared: a crash between repeats work and loses nothing.
 //!
+//! **A failure during a synchronisation.** Its target is neither what it was before nor what it is
+//! to be: it mixes blocks of different times. So it is marked as incomplete, durably, before the
+//! first block: this copy by its own metadata, the peer's by the word `target` (`x-steer`), and the
+//! mark goes when the copies are equal. Nobody becomes primary on such a copy without force.
+//!
 //! **Failure of the local disk.** While the peer is there, it serves alone. Before a write is
 //! acknowledged without the local copy, the copy is marked unusable: on the local disk, as if it
 //! had never been connected, or, where that cannot be written either, on a peer that understands
@@ -73,7 +78,8 @@ pub const CLEAN_INTERVAL_MAX_MS: u64 = 80_000;
 /// What a primary starts with.
 #[derive(Clone, Debug)]
 pub struct PrimaryConfig {
-    /// As read from the disk.
+    /// As read from the disk. A copy that is marked as incomplete is served from only together with
+    /// the peer that has the complete one; who wants it otherwise takes the mark away before.
     pub metadata: Metadata,
     /// The bitmap, as read from the disk; long enough for every extent.
     pub map: Vec<u8>,
@@ -115,6 +121,8 @@ pub struct PrimaryStatus {
     pub sync_since: Time,
     /// Bytes per second that it may move now, if there is a limit.
     pub sync_limit: Option<u64>,
+    /// The peer has everything, and is being told so.
+    pub telling: bool,
     /// Requests of the application in flight.
     pub requests: usize,
     /// Requests that wait for a copy that can serve them.
@@ -202,8 +210,12 @@ impl Primary {
         );
         let mut meta = config.metadata;
         meta.prevrole = Role::Primary;
-        // Whoever starts a primary on such a copy has decided to use it.
-        meta.inconsistent = false;
+        // The extents that are missing are dirty, and only the peer has them.
+        let local = if meta.inconsistent {
+            Local::Stale
+        } else {
+            Local::Good
+        };
         let extents = Extents::new(
             meta.datasize,
             meta.extentsize,
@@ -241,7 +253,7 @@ impl Primary {
             link_meta: 0,
             link_commit: None,
             agreed: (0, 0),
-            local: Local::Good,
+            local,
             wait_detach: Vec::new(),
             recorder: Recorder::Nobody,
             word: None,
@@ -327,6 +339,7 @@ impl Primary {
             sync_total_bytes: self.copier.total_bytes,
             sync_since: self.copier.since,
             sync_limit: self.copier.pace.rate(self.parameters.sync_rate),
+            telling: self.copier.word.is_some(),
             requests: self.requests.len(),
             parked: self.parked.len(),
             localcnt: self.meta.localcnt,

@@ -22,7 +22,7 @@ pub(super) const BLOCK_OWNER: u32 = 1 << 31;
 const FAILED_MAX: usize = 1024;
 
 /// Pause before extents that could not be read are tried again, in milliseconds.
-const RETRY_MS: u64 = 30_000;
+pub(super) const RETRY_MS: u64 = 30_000;
 
 /// Where a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,10 @@ pub(super) struct Copier {
     pub(super) agreed_in: u64,
     /// The word `in step` that waits for its answer.
     pub(super) word: Option<u32>,
+    /// It could not be recorded there: when to say it again.
+    pub(super) tell_again: Option<Time>,
+    /// The word `target` that waits for its answer, before which nothing is copied.
+    pub(super) target: Option<u32>,
     blocks: Vec<Block>,
     busy: usize,
     jobs: Vec<Job>,
@@ -105,6 +109,8 @@ impl Copier {
             since: now,
             agreed_in: 0,
             word: None,
+            tell_again: None,
+            target: None,
             blocks: bufs.into_iter().map(block).collect(),
             busy: 0,
             jobs: Vec::new(),
@@ -124,7 +130,10 @@ impl Copier {
     pub(super) fn due(&self, rate: SyncRate) -> Option<Time> {
         match self.state {
             Sync::Waiting => Some(self.retry_at),
-            Sync::Copying if self.busy == 0 && !self.paused => Some(self.pace.due(rate)),
+            Sync::Idle => self.tell_again,
+            Sync::Copying if self.busy == 0 && !self.paused && self.target.is_none() => {
+                Some(self.pace.due(rate))
+            }
             _ => None,
         }
     }
@@ -152,16 +161,23 @@ impl Primary {
         }
         let differs = (self.meta.localcnt, self.meta.remotecnt) != self.agreed;
         match self.copier.state {
-            Sync::Idle if self.extents.sync_count() > 0 || differs => self.begin_sync(out),
+            Sync::Idle if self.extents.sync_count() > 0 || differs => self.begin_sync(),
             Sync::Waiting if self.now >= self.copier.retry_at => {
                 self.copier.failed.clear();
                 self.copier.change(SyncEvent::Again);
+            }
+            Sync::Idle
+                if self.copier.word.is_none()
+                    && self.copier.tell_again.is_some_and(|due| self.now >= due) =>
+            {
+                self.send_in_step(out);
             }
             _ => {}
         }
         if self.copier.state != Sync::Copying {
             return;
         }
+        self.announce_sync(out);
         while let Some((slot, offset, length)) = self.next_block() {
             self.start_block(slot, offset, length, out);
             self.run_released(out);
@@ -171,18 +187,32 @@ impl Primary {
         }
     }
 
-    fn begin_sync(&mut self, out: &mut Out) {
+    fn begin_sync(&mut self) {
         self.copier.change(SyncEvent::Begin);
         self.copier.cursor = 0;
         self.copier.failed.clear();
         self.copier.since = self.now;
         self.copier.pace.begin(self.now);
+        self.copier.total_bytes = 0;
+    }
+
+    /// There is something to copy, at the beginning or since then: it is told, and the target is
+    /// marked.
+    fn announce_sync(&mut self, out: &mut Out) {
+        if self.copier.total_bytes > 0 || self.extents.sync_count() == 0 {
+            return;
+        }
+        self.copier.since = self.now;
         self.copier.total_bytes = self.extents.sync_count() * self.extents.extentsize();
-        if self.copier.total_bytes > 0 {
-            out.push(PrimaryAction::Notice(Notice::SyncStarted {
-                from_peer: self.copier.from_peer,
-                bytes: self.copier.total_bytes,
-            }));
+        out.push(PrimaryAction::Notice(Notice::SyncStarted {
+            from_peer: self.copier.from_peer,
+            bytes: self.copier.total_bytes,
+        }));
+        if !self.copier.from_peer && self.peer.steering {
+            self.errands = self.errands.wrapping_add(1).max(1);
+            let generation = self.errands;
+            self.copier.target = Some(generation);
+            self.send_errand(Command::Target, Errand::Word { generation }, out);
         }
     }
 
@@ -210,7 +240,8 @@ impl Primary {
         } else {
             window
         };
-        if self.copier.paused || self.copier.busy >= limit || self.copier.state != Sync::Copying {
+        let waits = self.copier.paused || self.copier.target.is_some();
+        if waits || self.copier.busy >= limit || self.copier.state != Sync::Copying {
             return None;
         }
         let at = self.job()?;
@@ -480,7 +511,6 @@ impl Primary {
             out.push(PrimaryAction::Notice(Notice::SyncInterrupted));
         }
         self.copier.change(SyncEvent::Interrupted);
-        self.copier.word = None;
         self.copier.jobs.clear();
         for slot in 0..u32::try_from(self.copier.blocks.len()).unwrap_or(0) {
             let block = &mut self.copier.blocks[slot as usize];
@@ -504,7 +534,8 @@ impl Primary {
             return;
         }
         self.copier.change(SyncEvent::Flushed);
-        if (self.meta.localcnt, self.meta.remotecnt) == self.agreed {
+        let was_incomplete = std::mem::take(&mut self.meta.inconsistent);
+        if !was_incomplete && (self.meta.localcnt, self.meta.remotecnt) == self.agreed {
             self.copier.agreed_in = self.meta_log.durable();
             self.sync_agreed(out);
             return;
@@ -527,16 +558,19 @@ impl Primary {
         if self.copier.total_bytes > 0 {
             out.push(PrimaryAction::Notice(Notice::SyncDone));
         }
+        // Whatever comes up from here on is copied from here.
+        self.copier.from_peer = false;
         if self.peer.copy_states && self.copier.word.is_none() {
-            self.errands = self.errands.wrapping_add(1).max(1);
-            self.copier.word = Some(self.errands);
-            self.send_errand(
-                Command::InStep,
-                Errand::Word {
-                    generation: self.errands,
-                },
-                out,
-            );
+            self.send_in_step(out);
         }
+    }
+
+    /// Tells the peer that its copy is complete.
+    pub(super) fn send_in_step(&mut self, out: &mut Out) {
+        self.errands = self.errands.wrapping_add(1).max(1);
+        let generation = self.errands;
+        self.copier.word = Some(generation);
+        self.copier.tell_again = None;
+        self.send_errand(Command::InStep, Errand::Word { generation }, out);
     }
 }

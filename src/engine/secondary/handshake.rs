@@ -39,19 +39,21 @@ impl Secondary {
             }
             Decision::Adopt { full } => {
                 self.meta.resuid = hello.resuid;
-                self.meta.inconsistent = full && peer.copy_states;
+                // A write that was never acknowledged may have been made here alone.
+                let dirty = self.map.iter().any(|&byte| byte != 0);
+                self.meta.inconsistent = (full || dirty) && peer.copy_states;
                 if full {
                     // On disk before the unique id: a crash of either node before the primary has
                     // stored the answer must not leave two copies that seem to be in step.
                     self.map.fill(0xff);
                 }
                 changed = true;
-                // A write that was never acknowledged may have been made here alone.
-                let dirty = self.map.iter().any(|&byte| byte != 0);
-                (SyncSource::Primary, dirty)
+                (SyncSource::Primary, full || dirty)
             }
             Decision::Merge { source, in_step } => {
-                if in_step && std::mem::take(&mut self.meta.inconsistent) {
+                // A primary that says when a synchronisation begins says when it has ended, too;
+                // of another one that the counters are agreed on has to be enough.
+                if in_step && !peer.steering && std::mem::take(&mut self.meta.inconsistent) {
                     changed = true;
                 }
                 (source, true)
@@ -113,7 +115,7 @@ impl Secondary {
     /// A synchronisation is complete.
     pub(super) fn in_step(&mut self, seq: u64, out: &mut Out) {
         if std::mem::take(&mut self.meta.inconsistent) {
-            self.records.push_back((true, Waiter::Word { seq }));
+            self.records.push_back((true, Waiter::InStep { seq }));
         } else {
             self.reply(
                 Reply {
@@ -124,6 +126,22 @@ impl Secondary {
                 None,
                 out,
             );
+        }
+    }
+
+    /// A synchronisation begins: until its end this copy is neither what it was nor what it will be.
+    pub(super) fn target(&mut self, seq: u64, out: &mut Out) {
+        let unmarked = self.broken.is(Mutant::TargetUnmarked);
+        let was_marked = std::mem::replace(&mut self.meta.inconsistent, !unmarked) || unmarked;
+        if was_marked && self.record == Record::Idle && self.records.is_empty() {
+            let reply = Reply {
+                seq,
+                error: None,
+                received: false,
+            };
+            self.reply(reply, None, out);
+        } else {
+            self.records.push_back((true, Waiter::Word { seq }));
         }
     }
 
@@ -261,7 +279,10 @@ impl Secondary {
         self.records.pop_front();
         match (self.waiter, result) {
             (Waiter::Nobody, _) => {}
-            (Waiter::Word { seq }, result) => {
+            (Waiter::Word { seq } | Waiter::InStep { seq }, result) => {
+                // Said again, it is to be recorded again.
+                self.meta.inconsistent |=
+                    result.is_err() && matches!(self.waiter, Waiter::InStep { .. });
                 self.reply(
                     Reply {
                         seq,

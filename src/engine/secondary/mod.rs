@@ -103,6 +103,8 @@ enum Waiter {
     Nobody,
     /// The reply to a word of the primary.
     Word { seq: u64 },
+    /// The reply to the word that this copy is complete.
+    InStep { seq: u64 },
 }
 
 /// The state machine of a secondary's session.

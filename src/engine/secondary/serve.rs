@@ -63,6 +63,7 @@ impl Secondary {
             }
             Command::Ahead => self.ahead(request.seq),
             Command::InStep => self.in_step(request.seq, out),
+            Command::Target => self.target(request.seq, out),
             Command::Read | Command::Write | Command::Delete | Command::Flush => {
                 if request.memsync {
                     let reply = Reply {
@@ -105,6 +106,7 @@ impl Secondary {
         let length = data.map_or(0, |(_, length)| u64::from(length));
         match request.command {
             Command::Ahead | Command::InStep if !self.peer.copy_states => Err(Errno::EINVAL),
+            Command::Target if !self.peer.steering => Err(Errno::EINVAL),
             Command::Read if request.length > u64::from(REQUEST_BYTES_MAX) || data.is_none() => {
                 Err(Errno::EINVAL)
             }

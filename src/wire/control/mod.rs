@@ -41,6 +41,8 @@ pub mod steer {
     /// Stay apart from the peer until [`CONNECT`]; the argument [`FORCE`] accepts that the
     /// applications can do nothing then.
     pub const DISCONNECT: u8 = 74;
+    /// Become primary, even on a copy that is known to be incomplete.
+    pub const FORCE_PRIMARY: u8 = 75;
 
     /// The argument of a command that is carried out although it may cost something.
     pub const FORCE: &str = "force";
@@ -62,6 +64,8 @@ impl ControlError {
     pub const NO_MEMORY: ControlError = ControlError(3);
     /// No such command.
     pub const UNIMPLEMENTED: ControlError = ControlError(4);
+    /// FreeBSD's EIO: a role could not be taken.
+    pub const ROLE_NOT_TAKEN: ControlError = ControlError(5);
     /// Ours: the resource has another role than the command needs (EX_UNAVAILABLE).
     pub const WRONG_ROLE: ControlError = ControlError(69);
     /// Ours: what has to be kept cannot be kept (EX_IOERR).

@@ -32,7 +32,7 @@ use crate::engine::event::{
 use crate::engine::primary::{Primary, PrimaryConfig};
 use crate::io::pool::Pool;
 use crate::io::proactor::{Completion, Done, Proactor, Slot, SocketIo};
-use crate::ipc::{FromWorker, Level, Ready, Settings, Start, ToWorker};
+use crate::ipc::{FromWorker, Incomplete, Level, Ready, Settings, Start, ToWorker};
 use crate::latency::{Meter, Op, Stage};
 use crate::terms::{REQUEST_BYTES_MAX, system_reason};
 
@@ -94,8 +94,12 @@ struct Worker<'p> {
 ///
 /// # Errors
 /// The role cannot be taken.
-pub(super) fn run(parent: &mut Parent, start: &Start, force: bool) -> Result<u8, Failure> {
-    let (mut worker, ready) = Worker::new(parent, start, force)?;
+pub(super) fn run(
+    parent: &mut Parent,
+    start: &Start,
+    incomplete: Incomplete,
+) -> Result<u8, Failure> {
+    let (mut worker, ready) = Worker::new(parent, start, incomplete)?;
     worker.parent.send(FromWorker::Ready(Box::new(ready)));
     Ok(worker.serve())
 }
@@ -128,16 +132,17 @@ impl<'p> Worker<'p> {
     fn new(
         parent: &'p mut Parent,
         start: &Start,
-        force: bool,
+        incomplete: Incomplete,
     ) -> Result<(Worker<'p>, Ready), Failure> {
         let role = crate::terms::Role::Primary;
-        let component = super::open_component(parent, start, role, force)?;
+        let component = super::open_component(parent, start, role, incomplete)?;
         let fresh_resuid = fresh_resuid()?;
         let sector_bytes = component.sector_bytes();
         let Component {
             provider,
             metadata,
             map,
+            ..
         } = component;
         // After the local component, that it goes first if something fails: on FreeBSD who closes
         // a disk waits until the kernel has looked at all new ones, at this device, too.
@@ -519,6 +524,7 @@ impl<'p> Worker<'p> {
         };
         let mut status = self.report.status(&engine, self.sizes, queues, self.now);
         status.latencies = self.meter.latencies();
+        status.serving = self.peer.connector.may_serve() && self.end == End::Serving;
         status
     }
 

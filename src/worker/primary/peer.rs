@@ -359,6 +359,7 @@ impl Worker<'_> {
             request_bytes: offer.request_bytes.unwrap_or(PEER_REQUEST_BYTES),
             heartbeat: offer.heartbeat,
             copy_states: offer.copy_states,
+            steering: offer.steering,
         };
         self.feed(PrimaryEvent::Hello {
             hello,

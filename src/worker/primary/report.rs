@@ -339,19 +339,19 @@ impl Report {
         now: Time,
     ) -> Status {
         let left_bytes = engine.sync_left_bytes;
-        let sync =
-            (engine.link == Link::Up && engine.sync != Sync::Idle && left_bytes > 0).then(|| {
-                let rate = self.rate(now, left_bytes);
-                SyncStatus {
-                    from_peer: engine.from_peer,
-                    paused: engine.paused,
-                    total_bytes: engine.sync_total_bytes,
-                    left_bytes,
-                    rate,
-                    limit: engine.sync_limit,
-                    eta_s: (rate > 0 && !engine.paused).then(|| left_bytes.div_ceil(rate.max(1))),
-                }
-            });
+        let copying = engine.sync != Sync::Idle && left_bytes > 0;
+        let sync = (engine.link == Link::Up && (copying || engine.telling)).then(|| {
+            let rate = self.rate(now, left_bytes);
+            SyncStatus {
+                from_peer: engine.from_peer,
+                paused: engine.paused,
+                total_bytes: engine.sync_total_bytes,
+                left_bytes,
+                rate,
+                limit: engine.sync_limit,
+                eta_s: (rate > 0 && !engine.paused).then(|| left_bytes.div_ceil(rate.max(1))),
+            }
+        });
         let counted = engine.statistics;
         Status {
             connected: self.connected,
@@ -368,6 +368,7 @@ impl Report {
                 Local::Dead => "failed",
             }
             .to_owned(),
+            serving: false,
             sync,
             reads: counted.reads,
             writes: counted.writes,

@@ -25,7 +25,9 @@ use crate::engine::event::{
 use crate::engine::secondary::{Secondary, SecondaryConfig};
 use crate::io::pool::{Piece, Pool};
 use crate::io::proactor::{Completion, Done, Proactor, Slot, SocketIo};
-use crate::ipc::{Event, FromWorker, Level, PeerHello, Ready, Settings, Start, Status, ToWorker};
+use crate::ipc::{
+    Event, FromWorker, Incomplete, Level, PeerHello, Ready, Settings, Start, Status, ToWorker,
+};
 use crate::latency::{Meter, Stage};
 use crate::terms::{PEER_REQUEST_BYTES, REQUEST_BYTES_MAX, Role, system_reason};
 use crate::wire::hello::{Component as Shown, Verdict};
@@ -108,13 +110,14 @@ impl<'p> Worker<'p> {
         a: OwnedFd,
         b: OwnedFd,
     ) -> Result<(Worker<'p>, Ready), Failure> {
-        let component = super::open_component(parent, start, Role::Secondary, false)?;
+        let component = super::open_component(parent, start, Role::Secondary, Incomplete::Refuse)?;
         super::device::destroy_leftover(parent, start)?;
         let sector_bytes = component.sector_bytes();
         let Component {
             provider,
             metadata,
             map,
+            ..
         } = component;
 
         let held = [
@@ -210,6 +213,7 @@ impl<'p> Worker<'p> {
             request_bytes: offer.request_bytes.unwrap_or(PEER_REQUEST_BYTES),
             heartbeat: offer.heartbeat,
             copy_states: offer.copy_states,
+            steering: offer.steering,
         };
         let hello = PrimaryHello {
             virgin: hello.virgin,
@@ -505,6 +509,7 @@ impl<'p> Worker<'p> {
             extentsize: self.sizes.0,
             keepdirty: self.sizes.1,
             disk: if engine.inconsistent { "stale" } else { "good" }.to_owned(),
+            serving: false,
             sync: None,
             reads: counted.reads,
             writes: counted.writes,
