@@ -37,6 +37,7 @@ usage: hastctl create [-d] [-c config] [-e extentsize] [-k keepdirty]
 		[all | name ...]
        hastctl connect [-d] [-c config] all | name ...
        hastctl disconnect [-d] [-c config] [--force] all | name ...
+       hastctl invalidate [-d] [-c config] [--force] name ...
        hastctl metrics [-d] [-c config] [--openmetrics] [--output file]
        hastctl top [-d] [-c config] [all | name ...]
        hastctl stop [-d] [-c config]
@@ -91,6 +92,8 @@ pub enum Command {
     /// Shows all resources as they change, on the whole terminal.
     #[cfg(feature = "top")]
     Top(NamesOrAllOptions),
+    /// Gives copies up.
+    Invalidate(ForceOptions),
     /// Stops the daemon.
     Stop(Common),
     /// Works on the configuration alone.

@@ -19,6 +19,9 @@ pub const IOERR: u8 = 74;
 /// The local component is in use; it may be free later.
 pub const TEMPFAIL: u8 = 75;
 
+/// It would cost data, and nobody has agreed.
+pub const REFUSED: u8 = 77;
+
 /// The code of a command that did several things: the first that is not [`OK`].
 pub fn first(before: u8, now: u8) -> u8 {
     if before == OK { now } else { before }

@@ -15,6 +15,7 @@ mod dump;
 mod events;
 pub mod exit;
 mod explain;
+mod invalidate;
 mod metrics;
 pub mod output;
 mod role;
@@ -113,6 +114,11 @@ pub fn run(
         Command::Disconnect(options) => {
             with_config(&options.common, out, err, |config, console| {
                 steer::disconnect(&options, config, console)
+            })
+        }
+        Command::Invalidate(options) => {
+            with_config(&options.common, out, err, |config, console| {
+                invalidate::run(&options, config, console)
             })
         }
         Command::Stop(options) => with_config(&options, out, err, |config, console| {

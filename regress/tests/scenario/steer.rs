@@ -327,3 +327,46 @@ fn role_waits_until_it_is_of_use() {
     cluster.must(Side::Alpha, &["role", "--wait", "init", "data"]);
     assert_eq!(cluster.status(Side::Alpha).worker_pid(), 0);
 }
+
+// ---- invalidate
+
+#[test]
+fn split_brain_is_repaired_by_giving_one_copy_up() {
+    let mut conf = ResourceConf::new("data");
+    conf.timeout_s = 2;
+    let cluster = Cluster::with(conf);
+    let invalidate = ["invalidate", "data"];
+    let said = must_fail(&cluster, Side::Alpha, &invalidate, 75);
+    assert!(said.contains("role init"), "{said}");
+    // Both are written apart.
+    for side in Side::BOTH {
+        cluster.role(side.other(), "init");
+        cluster.role(side, "primary");
+        let mut client = Client::connect(&cluster.device(side)).unwrap();
+        let byte = u8::try_from(side.index()).unwrap() + 1;
+        client.write(MIB, &[byte; 4096]).unwrap();
+    }
+    cluster.role(Side::Beta, "secondary");
+    cluster.role(Side::Alpha, "primary");
+    cluster.wait_status(Side::Alpha, "split-brain", |status| {
+        let reason = status.reason.as_deref().unwrap_or_default();
+        reason.contains("Split-brain")
+    });
+    cluster.role(Side::Beta, "init");
+    let said = must_fail(&cluster, Side::Beta, &invalidate, 77);
+    assert!(said.contains("--force"), "{said}");
+    assert_ne!(
+        cluster.copy(Side::Beta).metadata.resuid,
+        0,
+        "nothing was changed"
+    );
+    let said = cluster.must(Side::Beta, &["invalidate", "--force", "data"]);
+    assert!(said.contains("written without the other node"), "{said}");
+    must_fail(&cluster, Side::Beta, &["role", "primary", "data"], 77);
+    cluster.role(Side::Beta, "secondary");
+    cluster.wait_synced(Side::Alpha);
+    cluster.must_be_equal();
+    let mut block = [0; 4096];
+    cluster.copy(Side::Beta).read(MIB, &mut block);
+    assert_eq!(block, [1; 4096]);
+}

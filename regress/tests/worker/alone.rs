@@ -163,7 +163,12 @@ fn the_driver_that_is_configured_is_used_and_said() {
     for driver in [DriverChoice::Threads, DriverChoice::Auto] {
         node.driver = driver;
         let mut worker = Worker::spawn(
-            node.start(Task::Primary { force: false }, false),
+            node.start(
+                Task::Primary {
+                    incomplete: Incomplete::Refuse,
+                },
+                false,
+            ),
             Vec::new(),
         );
         let said = worker.ready().driver;
