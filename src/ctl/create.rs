@@ -1,5 +1,8 @@
 //! `hastctl create`: makes local components.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use super::args::CreateOptions;
 use super::exit;
 use super::output::Console;
@@ -88,11 +91,26 @@ fn try_one(
     create(&provider, &plan.metadata(name)).map_err(|error| (exit::IOERR, error.to_string()))
 }
 
+/// How long another process may hold the component: a worker whose role has just ended may be in
+/// the middle of a flush, and the system keeps its lock until that is done.
+const LOCK_PATIENCE: Duration = Duration::from_secs(6);
+
+/// Pause before it is tried again.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
 /// Opens the component alone, or, with `force`, whoever else uses it.
 fn open(force: bool, resource: &Resource) -> Result<Provider, (u8, String)> {
-    let opened = match Provider::open(&resource.local, Access::Exclusive) {
-        Err(OpenError::InUse { .. }) if force => Provider::open(&resource.local, Access::Forced),
-        opened => opened,
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let opened = loop {
+        match Provider::open(&resource.local, Access::Exclusive) {
+            Err(OpenError::InUse { .. }) if force => {
+                break Provider::open(&resource.local, Access::Forced);
+            }
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            opened => break opened,
+        }
     };
     opened.map_err(|error| match error {
         OpenError::InUse { .. } => (
