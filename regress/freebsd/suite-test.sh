@@ -20,9 +20,11 @@ stub()
 }
 echo 'case $* in -s) echo FreeBSD ;; -n) echo thishost ;; *) echo FreeBSD test ;; esac' | stub uname
 echo 'exit 0' | stub sleep
-for command in pkill mount sysctl mdconfig ggatel; do
+for command in mount sysctl mdconfig ggatel; do
 	echo "echo $command \$* >>$top/calls" | stub "$command"
 done
+# There is no process to kill.
+echo "echo pkill \$* >>$top/calls; exit 1" | stub pkill
 # The shell that is tested runs the cases as well.
 ln -s "$shell" "$top/bin/sh"
 

@@ -7,7 +7,7 @@ use super::{EntryId, Parent};
 
 /// None.
 #[derive(Debug, Default)]
-pub(super) struct BlockDevices;
+pub(super) struct BlockDevices {}
 
 impl BlockDevices {
     pub(super) fn polled(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
