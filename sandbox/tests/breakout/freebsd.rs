@@ -376,7 +376,7 @@ fn exercise(held: &Numbers) -> Vec<(&'static str, Result)> {
         ]);
     }
     if held.listener >= 0 {
-        let mut accepted = -1;
+        let accepted;
         results.push((
             "accept",
             attempt!({
