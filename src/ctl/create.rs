@@ -1,5 +1,6 @@
 //! `hastctl create`: makes local components.
 
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -100,17 +101,13 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Opens the component alone, or, with `force`, whoever else uses it.
 fn open(force: bool, resource: &Resource) -> Result<Provider, (u8, String)> {
-    let deadline = Instant::now() + LOCK_PATIENCE;
-    let opened = loop {
+    let opened = if force {
         match Provider::open(&resource.local, Access::Exclusive) {
-            Err(OpenError::InUse { .. }) if force => {
-                break Provider::open(&resource.local, Access::Forced);
-            }
-            Err(OpenError::InUse { .. }) if Instant::now() < deadline => {
-                thread::sleep(LOCK_PAUSE);
-            }
-            opened => break opened,
+            Err(OpenError::InUse { .. }) => Provider::open(&resource.local, Access::Forced),
+            opened => opened,
         }
+    } else {
+        open_alone(&resource.local)
     };
     opened.map_err(|error| match error {
         OpenError::InUse { .. } => (
@@ -120,4 +117,15 @@ fn open(force: bool, resource: &Resource) -> Result<Provider, (u8, String)> {
         OpenError::NoLock { .. } => (exit::IOERR, error.to_string()),
         _ => (exit::NOINPUT, error.to_string()),
     })
+}
+
+/// Opens a component alone, when a worker that is ending has let go of it.
+pub(super) fn open_alone(path: &Path) -> Result<Provider, OpenError> {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match Provider::open(path, Access::Exclusive) {
+            Err(OpenError::InUse { .. }) if Instant::now() < deadline => thread::sleep(LOCK_PAUSE),
+            opened => return opened,
+        }
+    }
 }

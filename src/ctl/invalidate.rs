@@ -6,6 +6,7 @@
 use std::io::IsTerminal;
 
 use super::args::ForceOptions;
+use super::create::open_alone;
 use super::exit;
 use super::output::Console;
 use super::size::humanize;
@@ -13,7 +14,7 @@ use crate::conf::Config;
 use crate::conf::model::Resource;
 use crate::disk::invalidate::{Loss, invalidate, loss};
 use crate::disk::metadata;
-use crate::disk::provider::{Access, OpenError, Provider};
+use crate::disk::provider::OpenError;
 
 /// Gives up every copy that is named; one that fails does not keep the others from it.
 pub(super) fn run(options: &ForceOptions, config: &Config, console: &mut Console<'_>) -> u8 {
@@ -40,14 +41,13 @@ pub(super) fn run(options: &ForceOptions, config: &Config, console: &mut Console
 /// An error is the exit code and what to say.
 fn one(force: bool, resource: &Resource, console: &mut Console<'_>) -> Result<(), (u8, String)> {
     let name = resource.name.as_str();
-    let provider =
-        Provider::open(&resource.local, Access::Exclusive).map_err(|error| match error {
-            OpenError::InUse { .. } => (
-                exit::TEMPFAIL,
-                format!("{error} Set the role to init first: hastctl role init {name}."),
-            ),
-            _ => (exit::NOINPUT, error.to_string()),
-        })?;
+    let provider = open_alone(&resource.local).map_err(|error| match error {
+        OpenError::InUse { .. } => (
+            exit::TEMPFAIL,
+            format!("{error} Set the role to init first: hastctl role init {name}."),
+        ),
+        _ => (exit::NOINPUT, error.to_string()),
+    })?;
     let metadata =
         metadata::read(&provider, name).map_err(|error| (exit::DATAERR, error.to_string()))?;
     let loss = loss(&provider, &metadata).map_err(|error| (exit::IOERR, error.to_string()))?;

@@ -390,6 +390,8 @@ impl World {
                 }
             }
             Notice::Detached => self.nodes[node].detached = true,
+            // Both disks are flushed, and what says so is being written.
+            Notice::CountersAgreed { .. } => self.nodes[node].mixed = false,
             _ => {}
         }
     }
