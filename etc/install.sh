@@ -75,7 +75,7 @@ done
 put 0444 LICENSE share/licenses/hast/LICENSE
 
 # complete shell path
-complete()
+completion()
 {
 	mkdir -p "$(dirname "$root/$2")"
 	"${HASTCTL:-$programs/hastctl}" completions "$1" >"$root/$2"
@@ -83,11 +83,11 @@ complete()
 }
 
 if "${HASTCTL:-$programs/hastctl}" completions bash >/dev/null 2>&1; then
-	complete bash share/bash-completion/completions/hastctl
-	complete fish share/fish/vendor_completions.d/hastctl.fish
+	completion bash share/bash-completion/completions/hastctl
+	completion fish share/fish/vendor_completions.d/hastctl.fish
 	case $system in
-	FreeBSD) complete zsh share/zsh/site-functions/_hastctl ;;
-	Linux) complete zsh share/zsh/vendor-completions/_hastctl ;;
+	FreeBSD) completion zsh share/zsh/site-functions/_hastctl ;;
+	Linux) completion zsh share/zsh/vendor-completions/_hastctl ;;
 	esac
 else
 	echo "install.sh: ${HASTCTL:-$programs/hastctl} cannot run here: no completions" >&2

@@ -2,7 +2,7 @@
 
 use hast_regress::scenario::nbd::Client;
 use hast_regress::scenario::status::Status;
-use hast_regress::scenario::{Cluster, Load, ResourceConf, Setup, Side, Writelog};
+use hast_regress::scenario::{Cluster, Load, ResourceConf, Setup, Side, Writelog, wait};
 
 const MIB: u64 = 1 << 20;
 
@@ -256,7 +256,10 @@ fn incomplete_copy_is_not_promoted_and_stays_a_secondary() {
     cluster.must(Side::Alpha, &["sync-rate", "unlimited", "data"]);
     cluster.wait_synced(Side::Alpha);
     cluster.must_be_equal();
-    assert!(!cluster.copy(Side::Beta).metadata.inconsistent);
+    // The mark goes with the peers' agreement, which follows the last block.
+    wait::until("the mark of the copy goes", wait::PATIENCE, || {
+        (!cluster.copy(Side::Beta).metadata.inconsistent).then_some(())
+    });
     cluster.role(Side::Alpha, "secondary");
     cluster.role(Side::Beta, "primary");
 }
