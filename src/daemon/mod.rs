@@ -17,6 +17,7 @@ mod confine;
 pub mod connect;
 pub mod control;
 mod detach;
+mod errand;
 pub mod events;
 pub mod fence;
 pub mod hooks;

@@ -6,13 +6,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use privsep::channel::Channel;
-use privsep::process::take_ipc;
-
 use super::handshake::{Export, shake};
 use super::kernel::{Kernel, KernelError};
 use super::{CONNECTIONS, Places, identifier};
-use crate::daemon::confine;
+use crate::daemon::{confine, errand};
 use crate::ipc::{ATTACHER_PROTOCOL, FromAttacher, ToAttacher};
 
 /// How long a worker may take for a message of the handshake.
@@ -20,26 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The life of an attacher; returns its exit code.
 pub fn main() -> u8 {
-    match run() {
-        Ok(()) => 0,
-        Err(reason) => {
-            // Seen by whoever starts such a child by hand; the parent gives it no terminal.
-            eprintln!("hastd: {reason}");
-            71
-        }
-    }
-}
-
-fn run() -> Result<(), String> {
-    let socket = take_ipc().map_err(|error| error.to_string())?;
-    let mut channel: Channel<FromAttacher, ToAttacher> =
-        Channel::new(socket, ATTACHER_PROTOCOL).map_err(|error| error.to_string())?;
-    let (order, _) = channel.receive(None).map_err(|error| error.to_string())?;
-    let answer = obey(&order).unwrap_or_else(FromAttacher::Failed);
-    channel
-        .send(&answer, Vec::new())
-        .and_then(|()| channel.drain(None))
-        .map_err(|error| error.to_string())
+    errand::exit_code(errand::run(ATTACHER_PROTOCOL, |order| {
+        obey(&order).unwrap_or_else(FromAttacher::Failed)
+    }))
 }
 
 fn obey(order: &ToAttacher) -> Result<FromAttacher, String> {

@@ -12,8 +12,8 @@ use socket2::{SockRef, Socket};
 
 use super::guests::Guests;
 use super::reading::Reading;
-use crate::daemon::confine;
 use crate::daemon::socket::End;
+use crate::daemon::{confine, errand};
 use crate::ipc::{FromListener, LISTENER_PROTOCOL, Level, ToListener};
 
 /// Connections accepted from one socket before others get their turn.
@@ -46,14 +46,7 @@ struct Listener {
 
 /// The life of the listener; returns its exit code.
 pub fn main() -> u8 {
-    match run() {
-        Ok(()) => 0,
-        Err(reason) => {
-            // The parent was told over the channel where possible.
-            eprintln!("hastd: {reason}");
-            71
-        }
-    }
+    errand::exit_code(run())
 }
 
 fn run() -> Result<(), String> {
