@@ -8,7 +8,6 @@
 use super::layout::{METADATA_BYTES, Metadata};
 use super::metadata;
 use super::provider::{IoError, Provider};
-use crate::terms::Role;
 
 /// What is on a copy and may be nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,18 +69,6 @@ pub fn full_map(metadata: &Metadata) -> Vec<u8> {
     map
 }
 
-/// The metadata of a copy that counts for nothing.
-pub fn invalidated(metadata: &Metadata) -> Metadata {
-    Metadata {
-        resuid: 0,
-        localcnt: 0,
-        remotecnt: 0,
-        prevrole: Role::Init,
-        inconsistent: true,
-        ..metadata.clone()
-    }
-}
-
 /// Declares the copy worthless, durably. The bitmap goes first: a crash in between leaves a copy
 /// of which more is synchronised than has to be.
 ///
@@ -90,7 +77,7 @@ pub fn invalidated(metadata: &Metadata) -> Metadata {
 pub fn invalidate(provider: &Provider, metadata: &Metadata) -> Result<(), IoError> {
     provider.write("activemap", METADATA_BYTES, &full_map(metadata))?;
     provider.flush("activemap")?;
-    metadata::write(provider, &invalidated(metadata))?;
+    metadata::write(provider, &metadata.unusable())?;
     provider.flush("metadata")
 }
 

@@ -74,6 +74,19 @@ impl Metadata {
     pub fn extents(&self) -> u64 {
         self.datasize.div_ceil(u64::from(self.extentsize))
     }
+
+    /// What the metadata become when this copy must not be used any more: as if it had just been
+    /// created, so that also the original synchronises all of it, and marked for ourselves.
+    pub fn unusable(&self) -> Metadata {
+        Metadata {
+            resuid: 0,
+            localcnt: 0,
+            remotecnt: 0,
+            prevrole: Role::Init,
+            inconsistent: true,
+            ..self.clone()
+        }
+    }
 }
 
 /// The sizes of a provider that the layout depends on.

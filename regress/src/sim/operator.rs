@@ -313,6 +313,6 @@ fn invalidated(image: &Image) -> Image {
     for (byte, full) in image.map.iter_mut().zip(full) {
         *byte = full;
     }
-    image.meta = hast::disk::invalidate::invalidated(&image.meta);
+    image.meta = image.meta.unusable();
     image
 }

@@ -4,11 +4,10 @@
 use super::request::{Errand, Half, Purpose};
 use super::sync::RETRY_MS;
 use super::{CLEAN_INTERVAL_MAX_MS, CLEAN_INTERVAL_MS, Mutant, Out, Primary};
-use crate::disk::layout::Metadata;
 use crate::engine::event::{DiskOp, FailedOp, LostReason, Notice, PrimaryAction, Time};
 use crate::engine::extents::MapRun;
 use crate::engine::states::{Link, Local, LocalEvent, Sync};
-use crate::terms::{Errno, Role};
+use crate::terms::Errno;
 use crate::wire::message::{Command, Request};
 
 /// Writes of the bitmap: one group at a time.
@@ -229,19 +228,6 @@ impl Primary {
             self.change_meta()
         } else {
             self.meta_log.wanted
-        }
-    }
-
-    /// What the metadata become when this copy must not be used any more: as if it had just been
-    /// created, so that also the original synchronises all of it, and marked for ourselves.
-    pub(super) fn unusable_metadata(&self) -> Metadata {
-        Metadata {
-            resuid: 0,
-            localcnt: 0,
-            remotecnt: 0,
-            prevrole: Role::Init,
-            inconsistent: true,
-            ..self.meta.clone()
         }
     }
 

@@ -312,7 +312,7 @@ impl Primary {
         if self.local.is_attached() {
             self.meta.clone()
         } else {
-            self.unusable_metadata()
+            self.meta.unusable()
         }
     }
 
