@@ -259,6 +259,9 @@ impl Disks {
     /// Does cached writes at once, as long as they go quickly; what is left in `cached` is for
     /// the threads.
     pub(super) fn write_cached(&mut self, out: &mut impl Extend<Completion>) {
+        if self.cached.is_empty() {
+            return;
+        }
         let mut start = Instant::now();
         while self.pace.is_good(start) {
             let short = |job: &&Job| job.bytes() <= INLINE_BYTES_MAX;

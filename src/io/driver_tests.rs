@@ -20,6 +20,15 @@ use crate::io::pool::{Piece, Pool};
 use crate::io::proactor::{Completion, Disk, DiskIo, Done, Proactor, Slot, SocketIo};
 use crate::terms::Errno;
 
+/// An operation on a disk that is done at once.
+fn nothing() -> DiskIo {
+    DiskIo::WriteBytes {
+        offset: 0,
+        bytes: Vec::new(),
+        durable: false,
+    }
+}
+
 /// A file as a disk, with counters and faults.
 struct FileDisk {
     file: File,
@@ -321,15 +330,7 @@ fn more_operations_than_batches_all_complete() {
     let disk = FileDisk::new(8192);
     let slot = io.attach_disk(disk).unwrap();
     for token in 0..20_000 {
-        io.disk(
-            slot,
-            token,
-            DiskIo::WriteBytes {
-                offset: 0,
-                bytes: Vec::new(),
-                durable: false,
-            },
-        );
+        io.disk(slot, token, nothing());
     }
     let done = wait_for(&mut io, 20_000);
     assert!((0..).zip(&done).all(|(token, done)| done.token == token));
@@ -343,15 +344,7 @@ fn no_wake_up_is_lost_at_depth_one() {
     let disk = FileDisk::new(8192);
     let slot = io.attach_disk(disk).unwrap();
     for token in 0..20_000 {
-        io.disk(
-            slot,
-            token,
-            DiskIo::WriteBytes {
-                offset: 0,
-                bytes: Vec::new(),
-                durable: false,
-            },
-        );
+        io.disk(slot, token, nothing());
         wait_for(&mut io, 1);
     }
 }

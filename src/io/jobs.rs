@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
+use nix::fcntl::OFlag;
 use nix::sys::uio::{pread, preadv, pwrite, pwritev};
+use nix::unistd::pipe2;
 
 use super::pool::Lease;
 use super::proactor::{Disk, Slot, Token};
@@ -252,12 +254,17 @@ pub(super) struct Waker {
 }
 
 impl Waker {
-    /// With the writing end of a non-blocking pipe whose other end the main thread polls.
-    pub(super) fn new(pipe: OwnedFd) -> Waker {
-        Waker {
+    /// A waker, and the end of its pipe that the main thread reads from, without waiting.
+    ///
+    /// # Errors
+    /// The system refuses a pipe.
+    pub(super) fn new() -> std::io::Result<(Waker, OwnedFd)> {
+        let (wakeups, pipe) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let waker = Waker {
             pipe,
             asleep: AtomicBool::new(false),
-        }
+        };
+        Ok((waker, wakeups))
     }
 
     /// The main thread is about to look for finished batches a last time, then to sleep. The order

@@ -119,6 +119,22 @@ pub enum SocketIo {
     HangUp,
 }
 
+impl SocketIo {
+    /// How it ends if it cannot even be begun.
+    pub(super) fn refused(self, error: std::io::Error) -> Done {
+        match self {
+            SocketIo::Receive { .. } => Done::Received(Err(error)),
+            SocketIo::Send(mut out) => {
+                out.clear();
+                Done::Sent(Err(error), out)
+            }
+            SocketIo::Accept => Done::Accepted(Err(error)),
+            SocketIo::Readable => Done::Readable(Err(error)),
+            SocketIo::HangUp => Done::HungUp(Err(error)),
+        }
+    }
+}
+
 /// An operation is done.
 #[derive(Debug)]
 pub struct Completion {

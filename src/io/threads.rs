@@ -2,16 +2,16 @@
 //!
 //! A send is tried at once and polled for only if the socket is full; a receive is tried at once
 //! as long as that is likely to find something: after one that filled all its room, and the more
-//! seldom the more often it was in vain. One call of [`Proactor::wait`] thus costs one poll, and a system call for each
-//! socket that is ready; the disk threads wake it once per batch, and only if it sleeps.
+//! seldom the more often it was in vain. One call of [`Proactor::wait`] thus costs one poll, and a
+//! system call for each socket that is ready; the disk threads wake it once per batch, and only if
+//! it sleeps.
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::socket::{MsgFlags, SockFlag, accept4, sendmsg};
 use nix::sys::uio::readv;
 
@@ -21,7 +21,7 @@ use super::jobs::Waker;
 use super::outgoing::Outgoing;
 use super::pool::{Access, Lease, Pool};
 use super::proactor::{Completion, Disk, DiskIo, Done, Proactor, Slot, SocketIo, Token};
-use super::sys;
+use super::{set_nonblocking, sys};
 
 /// Descriptors that a driver has at most.
 const SLOTS_MAX: u16 = 1024;
@@ -72,12 +72,8 @@ impl Threads {
     /// # Errors
     /// The system refuses a pipe or a thread.
     pub fn new(pool: &Pool, threads: usize) -> std::io::Result<Threads> {
-        let (wakeups, wake) = nix::unistd::pipe()?;
-        for end in [&wakeups, &wake] {
-            close_on_exec(end)?;
-            set_nonblocking(end)?;
-        }
-        let waker = Arc::new(Waker::new(wake));
+        let (waker, wakeups) = Waker::new()?;
+        let waker = Arc::new(waker);
         Ok(Threads {
             pool: pool.clone(),
             disks: Disks::new(pool),
@@ -355,17 +351,7 @@ impl Proactor for Threads {
         let pool = self.pool.clone();
         let Some(socket) = self.socket_at(slot) else {
             let gone = std::io::Error::from_raw_os_error(libc::EBADF);
-            let done = match op {
-                SocketIo::Receive { .. } => Done::Received(Err(gone)),
-                SocketIo::Send(mut out) => {
-                    out.clear();
-                    Done::Sent(Err(gone), out)
-                }
-                SocketIo::Accept => Done::Accepted(Err(gone)),
-                SocketIo::Readable => Done::Readable(Err(gone)),
-                SocketIo::HangUp => Done::HungUp(Err(gone)),
-            };
-            return self.push(token, done);
+            return self.push(token, op.refused(gone));
         };
         match op {
             SocketIo::Receive { into } => {
@@ -419,17 +405,6 @@ impl Proactor for Threads {
         completions.extend(self.done.drain(..));
         Ok(())
     }
-}
-
-fn close_on_exec(fd: &OwnedFd) -> std::io::Result<()> {
-    fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
-    Ok(())
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> std::io::Result<()> {
-    let flags = OFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
-    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, getrlimit};
 
 use self::ring::{Flight, Landed, Number, Ring, received_descriptor};
@@ -31,6 +30,7 @@ use super::disks::Disks;
 use super::jobs::{BATCH_JOBS_MAX, Job, Waker, Work};
 use super::pool::{Access, Lease, Pool};
 use super::proactor::{Completion, Disk, DiskIo, Done, Proactor, Slot, SocketIo, Token};
+use super::set_nonblocking;
 use crate::terms::Errno;
 
 pub use self::ring::Restrict;
@@ -94,14 +94,12 @@ impl Uring {
         let (open_max, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
         let files = u32::try_from(open_max).unwrap_or(u32::MAX).min(FILES_MAX);
         let mut ring = Ring::new(files, restrict)?;
-        let (wakeups, wake) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        set_nonblocking(&wake)?;
-        set_nonblocking(&wakeups)?;
+        let (waker, wakeups) = Waker::new()?;
         ring.set_file(WAKE_SLOT, Some(wakeups.as_fd()))?;
         ring.start(WAKE_SLOT, Flight::Wake)?;
         // Fails here rather than in the midst of its work where the kernel refuses.
         ring.submit()?;
-        let waker = Arc::new(Waker::new(wake));
+        let waker = Arc::new(waker);
         Ok(Uring {
             pool: pool.clone(),
             ring,
@@ -426,7 +424,7 @@ impl Proactor for Uring {
     fn socket(&mut self, slot: Slot, token: Token, op: SocketIo) {
         if self.socket_at(slot).is_none() || self.broken.is_some() {
             let gone = std::io::Error::from_raw_os_error(libc::EBADF);
-            return self.push(token, refused(op, gone));
+            return self.push(token, op.refused(gone));
         }
         match op {
             SocketIo::Receive { into } => {
@@ -507,27 +505,8 @@ impl Drop for Uring {
     }
 }
 
-fn refused(op: SocketIo, error: std::io::Error) -> Done {
-    match op {
-        SocketIo::Receive { .. } => Done::Received(Err(error)),
-        SocketIo::Send(mut out) => {
-            out.clear();
-            Done::Sent(Err(error), out)
-        }
-        SocketIo::Accept => Done::Accepted(Err(error)),
-        SocketIo::Readable => Done::Readable(Err(error)),
-        SocketIo::HangUp => Done::HungUp(Err(error)),
-    }
-}
-
 fn outcome(result: i32) -> std::io::Result<usize> {
     usize::try_from(result).map_err(|_| std::io::Error::from_raw_os_error(-result))
-}
-
-fn set_nonblocking(fd: &OwnedFd) -> std::io::Result<()> {
-    let flags = OFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
-    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 #[cfg(test)]
