@@ -75,16 +75,7 @@ fn ask(daemon: &mut Daemon, names: &[String], query: Query) -> Result<Page, Fail
 /// Shows an event; false if that is impossible.
 fn show(event: &Record, json: bool, console: &mut Console<'_>) -> bool {
     if json {
-        return match serde_json::to_string(event) {
-            Ok(line) => {
-                console.print(format_args!("{line}\n"));
-                true
-            }
-            Err(error) => {
-                console.error(None, format_args!("Unable to write JSON: {error}."));
-                false
-            }
-        };
+        return console.print_json(serde_json::to_string(event));
     }
     let whose = match (&event.resource, &event.role) {
         (Some(name), Some(role)) => format!("[{name}] ({role}) "),

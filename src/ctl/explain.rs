@@ -22,12 +22,8 @@ pub(super) fn run(options: &ExplainOptions, config: &Config, console: &mut Conso
     let document = document(&reply);
     let explanations: Vec<_> = document.resources.iter().map(explain).collect();
     if options.json {
-        match serde_json::to_string_pretty(&explanations) {
-            Ok(text) => console.print(format_args!("{text}\n")),
-            Err(error) => {
-                console.error(None, format_args!("Unable to write JSON: {error}."));
-                return exit::SOFTWARE;
-            }
+        if !console.print_json(serde_json::to_string_pretty(&explanations)) {
+            return exit::SOFTWARE;
         }
     } else {
         for explanation in &explanations {

@@ -34,6 +34,20 @@ impl<'a> Console<'a> {
         }
     }
 
+    /// Prints a line or lines of JSON; false if there are none, which it complains about.
+    pub fn print_json(&mut self, text: serde_json::Result<String>) -> bool {
+        match text {
+            Ok(text) => {
+                self.print(format_args!("{text}\n"));
+                true
+            }
+            Err(error) => {
+                self.error(None, format_args!("Unable to write JSON: {error}."));
+                false
+            }
+        }
+    }
+
     /// Prints a line of level ERROR.
     pub fn error(&mut self, resource: Option<&str>, text: impl fmt::Display) {
         // With stderr gone there is nobody left to tell; the exit code says it.

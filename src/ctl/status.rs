@@ -56,13 +56,8 @@ pub(super) fn run(
         }
     };
     if options.json {
-        let document = document(&reply);
-        match serde_json::to_string_pretty(&document) {
-            Ok(text) => console.print(format_args!("{text}\n")),
-            Err(error) => {
-                console.error(None, format_args!("Unable to write JSON: {error}."));
-                return exit::SOFTWARE;
-            }
+        if !console.print_json(serde_json::to_string_pretty(&document(&reply))) {
+            return exit::SOFTWARE;
         }
     } else {
         match form {

@@ -102,8 +102,7 @@ impl Hooks {
                 "Unable to execute hook: {QUEUE_MAX} hooks wait already (cmd=[{}]).",
                 order.text()
             );
-            log.error(DAEMON, &text);
-            events.note(Kind::HookFailed, whose(&owner), text, now);
+            fail((log, events), &owner, text, now);
             return;
         }
         self.queue.push_back((owner, order));
@@ -143,8 +142,7 @@ impl Hooks {
                 Err(error) => {
                     let reason = crate::terms::system_reason(&error);
                     let text = format!("Unable to execute hook: {reason} (cmd=[{text}]).");
-                    log.error(DAEMON, &text);
-                    events.note(Kind::HookFailed, whose(&owner), text, now);
+                    fail((log, events), &owner, text, now);
                 }
             }
         }
@@ -168,8 +166,7 @@ impl Hooks {
                 log.debug(1, DAEMON, &text);
                 events.note(Kind::HookEnd, whose(&hook.owner), text, now);
             } else {
-                log.error(DAEMON, &text);
-                events.note(Kind::HookFailed, whose(&hook.owner), text, now);
+                fail((log, events), &hook.owner, text, now);
             }
             false
         });
@@ -219,6 +216,11 @@ pub(super) fn command(order: &Order, inherit_output: bool) -> Command {
         command.env_remove(name);
     }
     command
+}
+
+fn fail((log, events): (&mut Log, &mut Events), owner: &Owner, text: String, now: Instant) {
+    log.error(DAEMON, &text);
+    events.note(Kind::HookFailed, whose(owner), text, now);
 }
 
 fn whose((name, role): &Owner) -> super::events::Whose<'_> {

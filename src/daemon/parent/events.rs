@@ -42,6 +42,14 @@ impl Parent {
         self.events.note(kind, whose, details, now);
     }
 
+    /// The same, and a line in the log.
+    pub(super) fn say(&mut self, id: EntryId, kind: Kind, text: &str, now: Instant) {
+        self.note_of(id, kind, text, now);
+        if let Some(entry) = self.entries.iter().find(|entry| entry.id == id) {
+            self.log.info(entry.about(), text);
+        }
+    }
+
     /// hastctl asks for events: answered at once if there are any, or else when there are.
     pub(super) fn hand_out_events(
         &mut self,

@@ -10,7 +10,6 @@ use super::workers::peer_address;
 use super::{EntryId, Parent};
 use crate::conf::model;
 use crate::daemon::fence::{Answer, Question};
-use crate::daemon::log::About;
 use crate::daemon::supervisor::Ticket;
 use crate::events::Kind;
 use crate::terms::{Role, system_reason};
@@ -95,8 +94,7 @@ impl Parent {
         match asked {
             Ok(question) => {
                 let text = format!("Asking {shown} whether this node may become primary.");
-                self.log.info(entry.about(), &text);
-                self.note_of(id, Kind::Fence, &text, now);
+                self.say(id, Kind::Fence, &text, now);
                 let tickets = vec![ticket];
                 self.promotions.insert(id, Promotion { question, tickets });
             }
@@ -124,10 +122,7 @@ impl Parent {
                         "The fencing program agreed after {} ms: this node becomes primary.",
                         after.as_millis()
                     );
-                    if let Some(entry) = self.entries.iter().find(|entry| entry.id == id) {
-                        self.log.info(entry.about(), &text);
-                    }
-                    self.note_of(id, Kind::Fence, &text, now);
+                    self.say(id, Kind::Fence, &text, now);
                     for ticket in tickets {
                         self.take_role(id, Role::Primary, ticket, now);
                     }
@@ -150,8 +145,7 @@ impl Parent {
             "The fencing program {} {reason}: this node does not become primary.",
             program.display()
         );
-        self.log
-            .error(About::resource(&entry.conf.name, entry.role()), &text);
+        self.log.error(entry.about(), &text);
         self.note_of(id, Kind::FenceRefused, &text, now);
         for ticket in tickets {
             let refusal = (ControlError::ROLE_NOT_TAKEN, text.clone());

@@ -171,7 +171,7 @@ impl Parent {
             } else {
                 "Synchronization may go on."
             };
-            self.say(id, text, now);
+            self.say(id, Kind::Order, text, now);
             self.update_worker(id, false, now);
         }
         Ok(())
@@ -189,7 +189,7 @@ impl Parent {
         only_primary(entry.role())?;
         entry.steering.sync_rate = rate;
         let text = format!("Rate of synchronization set to {}.", entry.sync_rate());
-        self.say(id, &text, now);
+        self.say(id, Kind::Order, &text, now);
         self.update_worker(id, false, now);
         Ok(())
     }
@@ -237,20 +237,12 @@ impl Parent {
         } else {
             "To be connected again, by order of an administrator."
         };
-        self.say(id, text, now);
+        self.say(id, Kind::Order, text, now);
         self.update_worker(id, false, now);
         if apart {
             self.with_supervisor(id, now, |supervisor| supervisor.hang_up(now));
         }
         Ok(())
-    }
-
-    /// A line in the log about a resource, and an event.
-    fn say(&mut self, id: EntryId, text: &str, now: Instant) {
-        self.note_of(id, Kind::Order, text, now);
-        if let Some(entry) = self.entries.iter().find(|entry| entry.id == id) {
-            self.log.info(entry.about(), text);
-        }
     }
 }
 

@@ -136,8 +136,7 @@ impl Parent {
             }
             Effect::RestartsIn(delay) => {
                 let text = format!("Restarting worker process in {} s.", delay.as_secs());
-                self.log.info(entry.about(), &text);
-                self.note_of(id, EventKind::WorkerRestart, &text, now);
+                self.say(id, EventKind::WorkerRestart, &text, now);
             }
             Effect::Answer(ticket, result) => {
                 let number = if entry.supervisor.was_refused() {
