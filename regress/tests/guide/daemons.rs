@@ -5,7 +5,6 @@ use std::net::TcpListener;
 
 use hast::events::Kind;
 use hast_regress::scenario::link::PORT;
-use hast_regress::scenario::status::Status;
 use hast_regress::scenario::{Cluster, Setup, Side, wait};
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
@@ -91,19 +90,7 @@ fn config_error() {
     row.ends(&cluster, Side::Alpha, "hastd");
     fs::write(&path, &good).unwrap();
     row.hears(&cluster, Side::Alpha, &[Kind::ReloadFailed]);
-    row.sees(
-        &cluster,
-        Side::Alpha,
-        "both copies are good",
-        Status::is_synced,
-    );
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "1",
-    );
+    row.stays_good(&cluster, Side::Alpha);
     remedy(&cluster, title);
     row.settle(&cluster);
 }
@@ -169,19 +156,7 @@ fn hook_failing() {
     cluster.connect();
     let mut row = Row::new(title);
     row.hears(&cluster, Side::Alpha, &[Kind::HookStart, Kind::HookFailed]);
-    row.sees(
-        &cluster,
-        Side::Alpha,
-        "both copies are good",
-        Status::is_synced,
-    );
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "1",
-    );
+    row.stays_good(&cluster, Side::Alpha);
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     remedy(&cluster, title);
     row.settle(&cluster);

@@ -148,13 +148,7 @@ fn full() {
     row.sees(&cluster, Side::Alpha, said, |status| {
         status.cause.as_deref() == Some("peer-failed")
     });
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "0",
-    );
+    row.is_connected(&cluster, Side::Alpha, false);
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     enlarge(&mount);
     remedy(&cluster, title);

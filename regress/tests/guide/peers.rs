@@ -38,13 +38,7 @@ fn gone() {
         because(&cluster, "unreachable"),
     );
     row.hears(&cluster, Side::Alpha, &[Kind::ConnectFailed]);
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "0",
-    );
+    row.is_connected(&cluster, Side::Alpha, false);
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     row.ends(
         &cluster,
@@ -68,13 +62,7 @@ fn slow() {
     row.hears(&cluster, Side::Alpha, &[Kind::Disconnect]);
     let said = "it serves alone from its own copy";
     row.sees(&cluster, Side::Alpha, said, because(&cluster, "silent"));
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "0",
-    );
+    row.is_connected(&cluster, Side::Alpha, false);
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     process::signal(worker, Signal::SIGCONT);
     remedy(&cluster, title);
@@ -102,19 +90,7 @@ fn flapping() {
     };
     assert!(count(Kind::Disconnect) >= 2 && count(Kind::Connect) >= 3);
     row.is_silent("", "", "again and again");
-    row.sees(
-        &cluster,
-        Side::Alpha,
-        "both copies are good",
-        Status::is_synced,
-    );
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "1",
-    );
+    row.stays_good(&cluster, Side::Alpha);
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     remedy(&cluster, title);
     row.settle(&cluster);
@@ -133,7 +109,7 @@ fn both_primary() {
         });
         row.hears(&cluster, side, &[Kind::ConnectFailed]);
         row.sees(&cluster, side, acts, because(&cluster, "refused"));
-        row.counts(&cluster, side, "hast_connected", "resource=\"data\"", "0");
+        row.is_connected(&cluster, side, false);
     }
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     remedy(&cluster, title);
@@ -152,19 +128,7 @@ fn junk() {
     }
     let mut row = Row::new(title);
     row.hears(&cluster, Side::Alpha, &[Kind::Refused]);
-    row.sees(
-        &cluster,
-        Side::Alpha,
-        "both copies are good",
-        Status::is_synced,
-    );
-    row.counts(
-        &cluster,
-        Side::Alpha,
-        "hast_connected",
-        "resource=\"data\"",
-        "1",
-    );
+    row.stays_good(&cluster, Side::Alpha);
     row.ends(&cluster, Side::Alpha, "hastctl status data");
     remedy(&cluster, title);
     row.settle(&cluster);

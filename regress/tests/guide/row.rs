@@ -150,6 +150,18 @@ impl Row {
         self.metrics.push(format!("{side}: `{shown}`"));
     }
 
+    /// Waits until the metrics of a node say whether it is connected.
+    pub(crate) fn is_connected(&mut self, cluster: &Cluster, side: Side, connected: bool) {
+        let value = if connected { "1" } else { "0" };
+        self.counts(cluster, side, "hast_connected", "resource=\"data\"", value);
+    }
+
+    /// Whatever happened, both copies are good and the nodes are connected.
+    pub(crate) fn stays_good(&mut self, cluster: &Cluster, side: Side) {
+        self.sees(cluster, side, "both copies are good", Status::is_synced);
+        self.is_connected(cluster, side, true);
+    }
+
     /// How a command of the administrator ends; its standard error.
     pub(crate) fn ends(&mut self, cluster: &Cluster, side: Side, command: &str) -> String {
         let output = shell::run(cluster, side, command);

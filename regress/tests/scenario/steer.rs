@@ -36,6 +36,19 @@ fn behind(mib: u64) -> Cluster {
     cluster
 }
 
+/// Beta is primary; its copy is the older one, and it copies slowly from alpha.
+fn being_completed() -> Cluster {
+    let mut cluster = behind(16);
+    cluster.stop_node(Side::Alpha);
+    cluster.role(Side::Beta, "secondary");
+    cluster.start_node(Side::Alpha);
+    cluster.role(Side::Alpha, "secondary");
+    cluster.role(Side::Beta, "primary");
+    let stale = |status: &Status| status.disk.as_deref() == Some("stale");
+    cluster.wait_status(Side::Beta, "a stale copy", stale);
+    cluster
+}
+
 fn left(status: &Status) -> Option<u64> {
     status.synchronisation.as_ref().map(|sync| sync.left_bytes)
 }
@@ -200,15 +213,7 @@ fn disconnection_that_cannot_be_remembered_is_refused() {
 
 #[test]
 fn primary_that_lives_on_its_peers_copy_is_not_disconnected_without_force() {
-    // Beta was written alone: its copy is the newer one, and alpha copies slowly from it.
-    let mut cluster = behind(16);
-    cluster.stop_node(Side::Alpha);
-    cluster.role(Side::Beta, "secondary");
-    cluster.start_node(Side::Alpha);
-    cluster.role(Side::Alpha, "secondary");
-    cluster.role(Side::Beta, "primary");
-    let stale = |status: &Status| status.disk.as_deref() == Some("stale");
-    cluster.wait_status(Side::Beta, "a stale copy", stale);
+    let cluster = being_completed();
     let said = must_fail(&cluster, Side::Beta, &["disconnect", "data"], 77);
     assert!(
         said.contains("The local copy is stale") && said.contains("--force"),
@@ -291,15 +296,7 @@ fn incomplete_copy_is_promoted_by_force_and_the_log_says_so() {
 
 #[test]
 fn primary_that_is_being_completed_survives_its_worker() {
-    let mut cluster = behind(16);
-    cluster.stop_node(Side::Alpha);
-    cluster.role(Side::Beta, "secondary");
-    cluster.start_node(Side::Alpha);
-    cluster.role(Side::Alpha, "secondary");
-    cluster.role(Side::Beta, "primary");
-    cluster.wait_status(Side::Beta, "a stale copy", |status| {
-        status.disk.as_deref() == Some("stale")
-    });
+    let cluster = being_completed();
     assert!(cluster.copy(Side::Beta).metadata.inconsistent);
     let before = cluster.kill_worker(Side::Beta);
     cluster.wait_status(Side::Beta, "another worker", |status| {
